@@ -1,0 +1,145 @@
+"""Scenes of real handwriting on real textures, with the digits' centres as labels.
+
+The handwriting is scikit-learn's copy of the UCI digits (1,797 images of 8 x 8), the textures are brick, grass and
+gravel of scikit-image. Train, validation and test share no digit image and no part of a texture.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from numpy.random import Generator, SeedSequence, default_rng
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from falloff.points import Points
+
+CLASSES = tuple("0123456789")
+SIZE = 64
+COUNTS = {"train": 4096, "val": 256, "test": 512}
+MAX_DIGITS = 6
+MIN_DISTANCE = 14.0  # between centres, pixels
+DIGIT_SIZE = (14.0, 20.0)  # side of the 8 x 8 image once in the scene, pixels
+STRENGTH = (0.7, 1.0)  # how opaque the ink is
+TEXTURE = 0.4  # how much of the textures' contrast is kept
+MARGIN = 6.0  # from a centre to the border, pixels
+
+_DIGIT_TURNS = {"train": (0, 1, 2), "val": (3,), "test": (4,)}  # of every five digit images in the file
+_TEXTURE_PARTS = {"train": (0.0, 0.5), "val": (0.5, 0.75), "test": (0.75, 1.0)}
+_SEEDS = {"train": 1, "val": 2, "test": 3}
+
+
+def scenes(
+    split: str, count: int, *, size: int = SIZE, seed: int = 0
+) -> tuple[UInt8[Tensor, "count 1 size size"], Points]:
+    """Make ``count`` scenes of ``size`` x ``size`` pixels with 1 to 6 digits each.
+
+    Args:
+        split: "train", "val" or "test": which digit images and which part of the textures are used.
+        count: scenes, above 0.
+        size: side in pixels, at least 48.
+        seed: the same seed gives the same scenes.
+
+    Returns:
+        Images, and points at the centres of the digits (between pixels; at least 14 px apart, at least 6 px from the
+        border, so a digit may be cut by it), labelled 0 to 9.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+    if split not in _SEEDS:
+        raise ValueError(f"split must be one of {', '.join(_SEEDS)}, got {split!r}")
+    for name, value, least in (("count", count, 1), ("size", size, 48), ("seed", seed, 0)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{name} must be an integer, at least {least}, got {value!r}")
+    rng = default_rng(SeedSequence([seed, _SEEDS[split]]))
+    xy, valid = _places(rng, count, size)
+    images, labels = _handwriting(split)
+    chosen = rng.integers(len(labels), size=valid.shape)
+    canvas = torch.from_numpy(_backgrounds(rng, split, count, size))
+    side = torch.from_numpy(rng.uniform(*DIGIT_SIZE, size=valid.shape).astype(np.float32))
+    strength = torch.from_numpy(rng.uniform(*STRENGTH, size=valid.shape).astype(np.float32))
+    points = Points(torch.from_numpy(xy), torch.from_numpy(labels[chosen]), torch.from_numpy(valid))
+    for slot in range(MAX_DIGITS):  # one digit of every scene at a time, so no two write to one pixel
+        here = points.valid[:, slot].nonzero()[:, 0]
+        if len(here):
+            glyphs = torch.from_numpy(images[chosen[here.numpy(), slot]])
+            _draw(canvas, here, points.xy[here, slot], side[here, slot], glyphs, strength[here, slot])
+    return canvas.round_().clamp_(0, 255).to(torch.uint8)[:, None], points
+
+
+def _places(rng: Generator, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Centres at least MIN_DISTANCE apart: (count, MAX_DIGITS, 2) and which of them are used."""
+    used = np.arange(MAX_DIGITS) < rng.integers(1, MAX_DIGITS + 1, size=(count, 1))
+    xy = np.zeros((count, MAX_DIGITS, 2), dtype=np.float32)
+    for slot in range(MAX_DIGITS):
+        todo = used[:, slot].nonzero()[0]
+        for _ in range(10_000):
+            xy[todo, slot] = rng.uniform(MARGIN, size - 1 - MARGIN, size=(len(todo), 2))
+            gap = np.linalg.norm(xy[todo, :slot] - xy[todo, slot, None], axis=-1)
+            todo = todo[(gap < MIN_DISTANCE).any(axis=1)]
+            if len(todo) == 0:
+                break
+        else:
+            raise ValueError(f"{MAX_DIGITS} digits {MIN_DISTANCE} px apart do not fit in {size} x {size} pixels")
+    return xy, used
+
+
+def _backgrounds(rng: Generator, split: str, count: int, size: int) -> np.ndarray:
+    """Random crops of the split's part of the textures, float32 in [0, 255]."""
+    textures = _textures(split)
+    _, height, width = textures.shape
+    grow = [(0, 0), (0, max(0, size - height)), (0, max(0, size - width))]
+    textures = np.pad(textures, grow, mode="reflect") if any(b for _, b in grow) else textures
+    _, height, width = textures.shape
+    which = rng.integers(len(textures), size=count)[:, None, None]
+    top = rng.integers(height - size + 1, size=count)[:, None, None]
+    left = rng.integers(width - size + 1, size=count)[:, None, None]
+    span = np.arange(size)
+    crops = textures[which, top + span[:, None], left + span]
+    flip = rng.random(count) < 0.5
+    crops[flip] = crops[flip, :, ::-1]
+    return crops
+
+
+def _draw(canvas: Tensor, scene: Tensor, xy: Tensor, side: Tensor, glyph: Tensor, strength: Tensor) -> None:
+    """Blend one white digit into each of the scenes, sampled bilinearly so that its centre may lie between pixels."""
+    size = canvas.shape[-1]
+    reach = int(DIGIT_SIZE[1] / 2) + 2
+    start = torch.floor(xy).to(torch.int64) - reach
+    offset = torch.arange(2 * reach + 2)
+    columns, rows = start[:, :1] + offset, start[:, 1:] + offset
+    # In grid_sample's units the centres of the 8 x 8 image's outer cells are at -1 and 1: 7 cells apart.
+    unit = (side * 7 / 8 / 2)[:, None]
+    u, v = (columns - xy[:, :1]) / unit, (rows - xy[:, 1:]) / unit
+    grid = torch.stack(torch.broadcast_tensors(u[:, None, :], v[:, :, None]), dim=-1)
+    alpha = grid_sample(glyph[:, None], grid, align_corners=True)[:, 0] * strength[:, None, None]
+    inside = ((rows >= 0) & (rows < size))[:, :, None] & ((columns >= 0) & (columns < size))[:, None, :]
+    alpha = torch.where(inside, alpha, 0.0)
+    index = (scene[:, None, None], rows.clamp(0, size - 1)[:, :, None], columns.clamp(0, size - 1)[:, None, :])
+    change = alpha * (255.0 - canvas[index])
+    canvas.index_put_(index, change, accumulate=True)
+
+
+@functools.cache
+def _handwriting(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """The split's digits in [0, 1], (n, 8, 8), and what they say."""
+    from sklearn.datasets import load_digits
+
+    bundle = load_digits()
+    chosen = np.isin(np.arange(len(bundle.target)) % 5, _DIGIT_TURNS[split])
+    return (bundle.images[chosen] / 16).astype(np.float32), bundle.target[chosen].astype(np.int64)
+
+
+@functools.cache
+def _textures(split: str) -> np.ndarray:
+    """The split's rows of the textures, float32 in [0, 255]."""
+    from skimage import data
+
+    whole = np.stack([data.brick(), data.grass(), data.gravel()]).astype(np.float32)
+    low, high = (int(part * whole.shape[1]) for part in _TEXTURE_PARTS[split])
+    middle = whole.mean(axis=(1, 2), keepdims=True)
+    return (127.5 + TEXTURE * (whole - middle))[:, low:high]

@@ -1,0 +1,24 @@
+"""Where numbers came from: commit, versions, machine."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+from typing import Any
+
+from falloff.study import digests
+
+
+@functools.cache
+def commit() -> dict[str, Any]:
+    """The commit of the project's checkout and whether its files were as committed; "unknown" outside one."""
+    try:
+        head = _git("rev-parse", "HEAD")
+        return {"commit": head, "clean": _git("status", "--porcelain") == ""}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": "unknown", "clean": False}
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=digests.PACKAGE, capture_output=True, text=True, check=True)
+    return done.stdout.strip()

@@ -1,0 +1,126 @@
+"""Finished runs on disk: one record each, under the digest of all that determines it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from falloff import data
+from falloff.study import digests
+from falloff.study.provenance import commit
+from falloff.training import Record, Run, train
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+
+
+def project_root() -> Path:
+    """The folder that holds the project: of ``FALLOFF_ROOT``, or the one above ``src``."""
+    return Path(os.environ.get("FALLOFF_ROOT") or digests.PACKAGE.parents[1])
+
+
+def key(run: Run) -> str:
+    """Digest of all that determines a run: description, code, data, precision, kind of device, torch's version."""
+    parts = {
+        "run": run.describe(),
+        "code": digests.of_modules(["falloff.training"]),
+        "data": data.digest(run.dataset),
+        "torch": torch.__version__,
+    }
+    return digests.of_text(json.dumps(parts, sort_keys=True))[:24]
+
+
+class Store:
+    """Records of finished runs in a folder, ``runs/records`` of the project by default.
+
+    A record is written to a temporary name, flushed and renamed, so it is there whole or not at all. Each run has a
+    lock, released by the system when its holder dies: of two processes that want one run, one computes it and both
+    get it.
+    """
+
+    def __init__(self, folder: Path | str | None = None) -> None:
+        self.folder = Path(folder) if folder is not None else project_root() / "runs" / "records"
+
+    def get(self, run: Run) -> Record | None:
+        """The record of a run, or None. A damaged or foreign file is set aside with a warning."""
+        path = self.path(run)
+        try:
+            stored = torch.load(path, weights_only=True, map_location="cpu")
+            if stored["format"] != FORMAT or stored["run"] != run.describe():
+                raise ValueError("it describes something else")
+            return Record(run, **{name: stored[name] for name in _FIELDS})
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # whatever a damaged file makes the reader raise
+            aside = path.with_suffix(".damaged")
+            log.warning("%s cannot be used (%s: %s); it is set aside as %s and the run is done again",
+                        path.name, type(error).__name__, error, aside.name)
+            with contextlib.suppress(FileNotFoundError):
+                path.replace(aside)
+            return None
+
+    def put(self, record: Record) -> Path:
+        """Store a record; returns its file. A readable summary is written beside it."""
+        path = self.path(record.run)
+        content = {name: getattr(record, name) for name in _FIELDS}
+        with written(path) as temporary:
+            torch.save({"format": FORMAT, "run": record.run.describe(), **content}, temporary)
+        summary = {"run": record.run.describe(), **{k: v for k, v in content.items() if k != "weights"}, **commit()}
+        with written(path.with_suffix(".json")) as temporary:
+            temporary.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+        return path
+
+    def get_or_train(self, run: Run, progress: Callable[[int, int], None] | None = None) -> Record:
+        """The record of a run: read, or trained and stored."""
+        record = self.get(run)
+        if record is not None:
+            return record
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path(run).with_suffix(".lock")):
+            record = self.get(run)  # another process may have just finished it
+            if record is None:
+                record = train(run, progress)
+                self.put(record)
+        return record
+
+    def path(self, run: Run) -> Path:
+        """The file of a run's record."""
+        return self.folder / f"{key(run)}.pt"
+
+
+_FIELDS = ("curve", "validation", "final", "seconds", "versions", "machine", "weights")
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """A temporary name to write to; on success flushed to disk and renamed to ``path``, else removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def flat(record: Record) -> dict[str, Any]:
+    """One row of a table: the run's fields, its final metrics, and what validation gave (``val_...``)."""
+    row = record.run.describe()
+    row |= record.final
+    row |= {f"val_{name}": value for name, value in record.validation.items()}
+    return row | {"seconds": record.seconds, "device_model": record.machine["model"]}

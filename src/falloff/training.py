@@ -1,0 +1,331 @@
+"""One run: a description in, a trained net and its record out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from falloff import data, decode, heatmaps, losses, metrics, models
+from falloff.data import Dataset
+from falloff.points import Points
+
+RADIUS = 2.0  # pixels within which a prediction finds its point
+WARMUP = 0.05  # share of the steps over which the learning rate rises
+
+Precision = Literal["auto", "float32", "bfloat16"]
+Schedule = Literal["cosine", "constant"]
+Option = int | float | str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """All that determines one training.
+
+    Args:
+        dataset: "digits", or a set under ``FALLOFF_DATA``.
+        size: side of the made scenes in pixels; None for the set's own.
+        model, width: the net and its features at its finest scale.
+        loss, loss_options: what :func:`falloff.losses.make` takes; options as a mapping.
+        learning_rate: peak rate of Adam, above 0.
+        schedule: after a warm-up over 5 % of the steps, "cosine" falls to 0, "constant" stays.
+        steps, batch: optimiser steps, and images in each.
+        seed: of the initial weights and the order of the images; two runs that differ in their loss alone see the
+            same images in the same order.
+        evaluations: how often along the way the validation split is measured.
+        precision: of the net's convolutions; "auto" is bfloat16 where the processor computes it natively.
+        device: "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        TypeError, ValueError: a field of the wrong type or out of range, before anything is computed.
+    """
+
+    dataset: str = "digits"
+    size: int | None = None
+    model: str = "unet"
+    width: int = 16
+    loss: str = "distance-aware"
+    loss_options: Mapping[str, Option] = field(default_factory=dict)
+    learning_rate: float = 3e-3
+    schedule: Schedule = "cosine"
+    steps: int = 250
+    batch: int = 16
+    seed: int = 0
+    evaluations: int = 10
+    precision: Precision = "auto"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name, least in (("width", 1), ("steps", 1), ("batch", 1), ("seed", 0), ("evaluations", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"{name} must be an integer, got {value!r}")
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value!r}")
+        if self.evaluations > self.steps:
+            raise ValueError(f"evaluations must be at most steps ({self.steps}), got {self.evaluations}")
+        if self.size is not None and (not isinstance(self.size, int) or self.size < 1):
+            raise ValueError(f"size must be None or an integer above 0, got {self.size!r}")
+        heatmaps.check_positive("learning_rate", self.learning_rate)
+        for name, allowed in (("model", models.names()), ("schedule", get_args(Schedule)),
+                              ("precision", get_args(Precision))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        if not isinstance(self.loss_options, Mapping):
+            raise TypeError(f"loss_options must be a mapping, got {self.loss_options!r}")
+        losses.make(self.loss, **self.loss_options)
+        object.__setattr__(self, "learning_rate", float(self.learning_rate))
+
+    def __hash__(self) -> int:
+        return hash(repr(self.describe()))
+
+    def describe(self) -> dict[str, Any]:
+        """The run as plain data, every default filled in, so that naming a default changes nothing."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        options = {**losses.options(self.loss), **self.loss_options}
+        plain["loss_options"] = {
+            name: float(value) if isinstance(value, int) else value for name, value in sorted(options.items())
+        }
+        plain["precision"] = resolve_precision(self.precision, self.device)
+        return plain
+
+    def replace(self, **changes: object) -> Run:
+        """This run with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What came out of one run.
+
+    ``curve`` has one row per evaluation on the validation split: ``step``, the training ``loss`` since the last
+    one, and what :func:`evaluate` gives. ``final`` is the same for the whole test split, and ``validation`` for the
+    validation split at the end. ``versions`` and ``machine`` say where it ran. ``weights`` are the net's.
+    """
+
+    run: Run
+    curve: list[dict[str, float]]
+    validation: dict[str, float]
+    final: dict[str, float]
+    seconds: float
+    versions: dict[str, str]
+    machine: dict[str, str]
+    weights: dict[str, Tensor] = field(repr=False)
+
+    def model(self) -> nn.Module:
+        """The trained net, in evaluation mode, on the CPU."""
+        net = _net(self.run, data.load(self.run.dataset, "train", self.run.size))
+        net.load_state_dict(self.weights)
+        return net.eval()
+
+
+def train(run: Run, progress: Callable[[int, int], None] | None = None) -> Record:
+    """Train one net as described and measure it.
+
+    Args:
+        run: the description.
+        progress: called with (steps done, steps in all) at each evaluation.
+
+    Raises:
+        ValueError: the device or the data set is not there or not as described.
+        FloatingPointError: the loss or a weight became NaN or infinite; the message names the step.
+    """
+    device = check_device(run.device)
+    with _reproducible(run.seed):
+        started = time.perf_counter()
+        splits = {split: data.load(run.dataset, split, run.size) for split in data.SPLITS}
+        images = splits["train"].images.to(device)
+        points = splits["train"].points.to(device)
+        loss = losses.make(run.loss, **run.loss_options)
+        net = _net(run, splits["train"]).to(device, memory_format=torch.channels_last)
+        optimizer = torch.optim.Adam(net.parameters(), lr=run.learning_rate)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(run))
+        marks = {round(run.steps * (k + 1) / run.evaluations) for k in range(run.evaluations)}
+        curve, recent = [], []
+        for step, chosen in enumerate(_batches(len(images), run), start=1):
+            chosen = chosen.to(device)
+            with _autocast(run):
+                logits = net(_normalised(images[chosen]))
+            value = loss(logits, points[chosen])
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            optimizer.step()
+            scheduler.step()
+            recent.append(value.detach())
+            if step in marks:
+                mean_loss = float(torch.stack(recent).mean())
+                if not math.isfinite(mean_loss):
+                    raise FloatingPointError(f"the loss is {mean_loss} at or before step {step}: {run}")
+                recent.clear()
+                curve.append({"step": step, "loss": mean_loss, **evaluate(net, splits["val"], run)})
+                if progress is not None:
+                    progress(step, run.steps)
+        validation = evaluate(net, splits["val"], run)
+        final = evaluate(net, splits["test"], run, threshold=validation["threshold"])
+        weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+        return Record(run, curve, validation, final, time.perf_counter() - started, versions(), machine(device), weights)
+
+
+def predict(net: nn.Module, dataset: Dataset, run: Run, *, batch: int = 64) -> Tensor:
+    """Logits of a whole split, ``(N, classes, height, width)``, float32 on the CPU."""
+    device = next(net.parameters()).device
+    net.eval()
+    out = []
+    with torch.inference_mode(), _autocast(run):
+        for start in range(0, len(dataset.images), batch):
+            out.append(net(_normalised(dataset.images[start : start + batch].to(device))).float().cpu())
+    net.train()
+    return torch.cat(out)
+
+
+def evaluate(net: nn.Module, dataset: Dataset, run: Run, *, threshold: float | None = None) -> dict[str, float]:
+    """Measure a net on one split, with the one decoder of the study: 3 x 3 maxima, no refinement.
+
+    Returns ``ap`` (average precision at 2 px), ``ap_1`` and ``ap_4`` (at 1 and 4 px), ``f1``, ``threshold`` (the one
+    that f1 used: the best on this split unless one is given), ``error`` (mean distance of matched points in pixels),
+    ``score_at_points`` and ``score_elsewhere`` (mean score at the pixels nearest to points, and at all others),
+    ``class_accuracy`` (share of points at whose pixel the right class scores highest).
+    """
+    scores = losses.make(run.loss, **run.loss_options).scores(predict(net, dataset, run))
+    return measure(scores, dataset, threshold=threshold)
+
+
+def measure(scores: Tensor, dataset: Dataset, *, threshold: float | None = None) -> dict[str, float]:
+    """What :func:`evaluate` returns, from score maps ``(N, classes, height, width)`` of a split."""
+    truth = dataset.points
+    found = decode.peaks(scores, count=max(20, 2 * truth.xy.shape[1]))
+    if threshold is None:
+        threshold = metrics.best_threshold(found, truth, radius=RADIUS)
+    at_points = heatmaps.positives(truth, dataset.size, len(dataset.classes))
+    at_sum, labelled = float(scores[at_points].sum()), int(at_points.sum())
+    return {
+        "ap": metrics.average_precision(found, truth, radius=RADIUS),
+        "ap_1": metrics.average_precision(found, truth, radius=RADIUS / 2),
+        "ap_4": metrics.average_precision(found, truth, radius=RADIUS * 2),
+        "f1": metrics.f1(found.above(threshold), truth, radius=RADIUS),
+        "threshold": threshold,
+        "error": metrics.localisation_error(found.above(threshold), truth, radius=RADIUS),
+        "score_at_points": at_sum / labelled,
+        "score_elsewhere": (float(scores.sum()) - at_sum) / (scores.numel() - labelled),
+        "class_accuracy": class_accuracy(scores, truth),
+    }
+
+
+def class_accuracy(scores: Tensor, truth: Points) -> float:
+    """Share of labelled points at whose nearest pixel the map of their own class is the highest."""
+    height, width = scores.shape[2:]
+    rows = heatmaps.nearest_pixel(truth.xy[..., 1], height)
+    columns = heatmaps.nearest_pixel(truth.xy[..., 0], width)
+    image = torch.arange(len(truth), device=scores.device)[:, None]
+    best = scores[image, :, rows, columns].argmax(-1)
+    return float((best == truth.label)[truth.valid].double().mean())
+
+
+def resolve_precision(precision: Precision, device: str) -> str:
+    """What "auto" means on a device: "bfloat16" where it is computed natively, else "float32"."""
+    if precision != "auto":
+        return precision
+    native = torch.cuda.is_bf16_supported() if device != "cpu" else torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if native else "float32"
+
+
+def check_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ValueError: no such device, or none that works here.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device must be 'cpu', 'cuda' or 'cuda:N', got {name!r}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r} is not available: this machine has no CUDA GPU that PyTorch can use")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu', 'cuda' or 'cuda:N', got {name!r}")
+    return device
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes the numbers."""
+    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+
+
+def machine(device: torch.device) -> dict[str, str]:
+    """The kind of processor or GPU; no name of the machine."""
+    model = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {"device": device.type, "model": model, "system": f"{platform.system()} {platform.machine()}"}
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:  # noqa: PTH123
+            names = (line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+            return next(names, platform.processor())
+    except OSError:
+        return platform.processor()
+
+
+def _net(run: Run, dataset: Dataset) -> nn.Module:
+    """A fresh net whose last bias is the best constant answer under its own loss."""
+    net = models.make(run.model, channels=dataset.images.shape[1], classes=len(dataset.classes), width=run.width)
+    loss, typical = losses.make(run.loss, **run.loss_options), dataset.points[:256]
+    nn.init.constant_(net.head.bias, losses.best_constant(loss, typical, dataset.size, len(dataset.classes)))
+    return net
+
+
+def _normalised(images: Tensor) -> Tensor:
+    return images.to(memory_format=torch.channels_last).float().div_(127.5).sub_(1.0)
+
+
+def _rate(run: Run) -> Callable[[int], float]:
+    warmup = max(1, round(WARMUP * run.steps))
+
+    def factor(step: int) -> float:
+        rising = min(1.0, (step + 1) / warmup)
+        falling = 0.5 * (1 + math.cos(math.pi * step / run.steps)) if run.schedule == "cosine" else 1.0
+        return rising * falling
+
+    return factor
+
+
+def _batches(count: int, run: Run) -> Iterator[Tensor]:
+    """Indices of each step's images: epochs in an order that the seed alone decides."""
+    generator = torch.Generator().manual_seed(run.seed)
+    left = torch.empty(0, dtype=torch.int64)
+    for _ in range(run.steps):
+        while len(left) < run.batch:
+            left = torch.cat([left, torch.randperm(count, generator=generator)])
+        chosen, left = left[: run.batch], left[run.batch :]
+        yield chosen
+
+
+def _autocast(run: Run) -> torch.autocast:
+    device = torch.device(run.device).type
+    return torch.autocast(device, torch.bfloat16, enabled=resolve_precision(run.precision, run.device) == "bfloat16")
+
+
+@contextmanager
+def _reproducible(seed: int) -> Iterator[None]:
+    """Seed torch, and compute on one thread: how sums are split must not depend on the number of cores."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS picks its sums freely
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(torch.cuda.is_available(), warn_only=True)  # one CPU thread is so already
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(deterministic)
