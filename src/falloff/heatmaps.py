@@ -34,7 +34,7 @@ def render(
 ) -> Float[Tensor, "batch classes height width"]:
     """One Gaussian around each point, merged by the maximum within a class.
 
-    .. math:: y_{cij} = \max_{n:\, c_n = c} \exp\Big(-\frac{(j - x_n)^2 + (i - y_n)^2}{2 \sigma^2}\Big)
+    .. math:: y_{cij} = \\max_{n:\\, c_n = c} \\exp\\Big(-\\frac{(j - x_n)^2 + (i - y_n)^2}{2 \\sigma^2}\\Big)
 
     The centre is the point itself, not its pixel: a point between pixels gives a map whose largest value is
     below 1. A class without points has a map of zeros. Only a window around each point is evaluated; outside it,

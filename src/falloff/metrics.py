@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int64
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from falloff.heatmaps import check_positive
@@ -99,11 +100,8 @@ def average_precision(predicted: Points, truth: Points, *, radius: float) -> flo
 
     Source: the definition of Pascal VOC from 2010 on, with a distance in place of an overlap.
     """
-    matched = match(predicted, truth, radius=radius)
-    labels = torch.unique(truth.label[truth.valid]).tolist()
-    if not labels:
-        raise ValueError("truth holds no valid point: average precision is undefined")
-    return sum(_area(_curve(predicted, truth, matched, label)) for label in labels) / len(labels)
+    by_class = per_class_average_precision(predicted, truth, radius=radius)
+    return sum(by_class.values()) / len(by_class)
 
 
 def f1(predicted: Points, truth: Points, *, radius: float) -> float:
@@ -135,6 +133,69 @@ def localisation_error(predicted: Points, truth: Points, *, radius: float) -> fl
     Args and errors: as for :func:`match`. It says nothing of the points that were missed: read it beside recall.
     """
     return float(torch.nanmean(match(predicted, truth, radius=radius).distance))
+
+
+def per_class_average_precision(predicted: Points, truth: Points, *, radius: float) -> dict[int, float]:
+    """The average precision of each class that has a labelled point, by label; :func:`average_precision` is its mean.
+
+    Args and errors: as for :func:`precision_recall`.
+    """
+    matched = match(predicted, truth, radius=radius)
+    labels = torch.unique(truth.label[truth.valid]).tolist()
+    if not labels:
+        raise ValueError("truth holds no valid point: average precision is undefined")
+    return {label: _area(_curve(predicted, truth, matched, label)) for label in labels}
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Of the predictions in each bin of scores: how many, their mean score, and the share that found a point.
+
+    Bins that hold no prediction have NaN for both means. ``error`` is the expected calibration error, the mean of
+    \\|score - share\\| over predictions.
+    """
+
+    count: Int64[Tensor, " bins"]
+    score: Float[Tensor, " bins"]
+    share: Float[Tensor, " bins"]
+    error: float
+
+
+def reliability(predicted: Points, truth: Points, *, radius: float, bins: int = 10) -> Reliability:
+    """Whether a score can be read as the probability that a point lies there.
+
+    Args:
+        predicted, truth, radius: as for :func:`match`; scores outside [0, 1] count in the outermost bins.
+        bins: of equal width over [0, 1], above 0.
+
+    Raises:
+        ValueError: as for :func:`match`; ``bins`` out of range.
+
+    Source: the expected calibration error of Guo et al. 2017, section 2, applied to peaks.
+    """
+    if not isinstance(bins, int) or isinstance(bins, bool) or bins < 1:
+        raise ValueError(f"bins must be an integer above 0, got {bins!r}")
+    hit = (match(predicted, truth, radius=radius).truth >= 0)[predicted.valid].double()
+    score = predicted.score[predicted.valid].double()
+    which = (score * bins).long().clamp(0, bins - 1)
+    zero = torch.zeros(bins, dtype=torch.float64, device=score.device)
+    count = zero.index_add(0, which, torch.ones_like(score))
+    mean_score = zero.index_add(0, which, score) / count
+    share = zero.index_add(0, which, hit) / count
+    gap = torch.where(count > 0, (mean_score - share).abs() * count, 0.0).sum()
+    return Reliability(count.long(), mean_score, share, float(gap / count.sum().clamp(min=1)))
+
+
+def presence_auroc(scores: Float[Tensor, "batch classes height width"], truth: Points) -> float:
+    """How well the highest score of a map tells whether its class is in the picture at all, in [0, 1]; 0.5 is chance.
+
+    The area under the ROC curve over all (image, class) pairs; NaN when every class is in every image, or none in any.
+    """
+    present = torch.zeros(scores.shape[:2], dtype=torch.uint8, device=scores.device)
+    present.scatter_reduce_(1, truth.label, truth.valid.to(torch.uint8), reduce="amax")
+    if present.min() == present.max():
+        return float("nan")
+    return float(roc_auc_score(present.flatten().cpu(), scores.amax((2, 3)).flatten().float().cpu()))
 
 
 def _curve(predicted: Points, truth: Points, matched: Match, label: int | None) -> Curve:

@@ -37,6 +37,9 @@ class Run:
         size: side of the made scenes in pixels; None for the set's own.
         model, width: the net and its features at its finest scale.
         loss, loss_options: what :func:`falloff.losses.make` takes; options as a mapping.
+        head_std: standard deviation of the last layer's first weights, at least 0; how far the first maps are from flat.
+        bias: the last layer's first bias; None is the best constant answer under the run's own loss
+            (:func:`falloff.losses.best_constant`).
         learning_rate: peak rate of Adam, above 0.
         schedule: after a warm-up over 5 % of the steps, "cosine" falls to 0, "constant" stays.
         steps, batch: optimiser steps, and images in each.
@@ -56,6 +59,8 @@ class Run:
     width: int = 16
     loss: str = "distance-aware"
     loss_options: Mapping[str, Option] = field(default_factory=dict)
+    head_std: float = 1e-3
+    bias: float | None = None
     learning_rate: float = 3e-3
     schedule: Schedule = "cosine"
     steps: int = 250
@@ -77,6 +82,10 @@ class Run:
         if self.size is not None and (not isinstance(self.size, int) or self.size < 1):
             raise ValueError(f"size must be None or an integer above 0, got {self.size!r}")
         heatmaps.check_positive("learning_rate", self.learning_rate)
+        if isinstance(self.head_std, bool) or not isinstance(self.head_std, (int, float)) or not 0 <= self.head_std < 1e3:
+            raise ValueError(f"head_std must be a number in [0, 1000), got {self.head_std!r}")
+        if self.bias is not None and not (isinstance(self.bias, (int, float)) and math.isfinite(self.bias)):
+            raise ValueError(f"bias must be None or a finite number, got {self.bias!r}")
         for name, allowed in (("model", models.names()), ("schedule", get_args(Schedule)),
                               ("precision", get_args(Precision))):
             if getattr(self, name) not in allowed:
@@ -84,7 +93,9 @@ class Run:
         if not isinstance(self.loss_options, Mapping):
             raise TypeError(f"loss_options must be a mapping, got {self.loss_options!r}")
         losses.make(self.loss, **self.loss_options)
-        object.__setattr__(self, "learning_rate", float(self.learning_rate))
+        for name in ("learning_rate", "head_std", "bias"):  # 1 and 1.0 describe the same run
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, float(getattr(self, name)))
 
     def __hash__(self) -> int:
         return hash(repr(self.describe()))
@@ -191,10 +202,12 @@ def predict(net: nn.Module, dataset: Dataset, run: Run, *, batch: int = 64) -> T
 def evaluate(net: nn.Module, dataset: Dataset, run: Run, *, threshold: float | None = None) -> dict[str, float]:
     """Measure a net on one split, with the one decoder of the study: 3 x 3 maxima, no refinement.
 
-    Returns ``ap`` (average precision at 2 px), ``ap_1`` and ``ap_4`` (at 1 and 4 px), ``f1``, ``threshold`` (the one
+    Returns ``ap`` (average precision at 2 px, the mean over classes), ``ap_worst_class`` (that of the worst class),
+    ``ap_1`` and ``ap_4`` (at 1 and 4 px), ``f1``, ``threshold`` (the one
     that f1 used: the best on this split unless one is given), ``error`` (mean distance of matched points in pixels),
     ``score_at_points`` and ``score_elsewhere`` (mean score at the pixels nearest to points, and at all others),
-    ``class_accuracy`` (share of points at whose pixel the right class scores highest).
+    ``class_accuracy`` (share of points at whose pixel the right class scores highest), ``presence_auroc`` (how well the
+    highest score of a map tells whether its class is in the picture) and ``calibration_error`` (of the peaks' scores).
     """
     scores = losses.make(run.loss, **run.loss_options).scores(predict(net, dataset, run))
     return measure(scores, dataset, threshold=threshold)
@@ -206,10 +219,12 @@ def measure(scores: Tensor, dataset: Dataset, *, threshold: float | None = None)
     found = decode.peaks(scores, count=max(20, 2 * truth.xy.shape[1]))
     if threshold is None:
         threshold = metrics.best_threshold(found, truth, radius=RADIUS)
+    by_class = metrics.per_class_average_precision(found, truth, radius=RADIUS)
     at_points = heatmaps.positives(truth, dataset.size, len(dataset.classes))
     at_sum, labelled = float(scores[at_points].sum()), int(at_points.sum())
     return {
-        "ap": metrics.average_precision(found, truth, radius=RADIUS),
+        "ap": sum(by_class.values()) / len(by_class),
+        "ap_worst_class": min(by_class.values()),
         "ap_1": metrics.average_precision(found, truth, radius=RADIUS / 2),
         "ap_4": metrics.average_precision(found, truth, radius=RADIUS * 2),
         "f1": metrics.f1(found.above(threshold), truth, radius=RADIUS),
@@ -218,6 +233,8 @@ def measure(scores: Tensor, dataset: Dataset, *, threshold: float | None = None)
         "score_at_points": at_sum / labelled,
         "score_elsewhere": (float(scores.sum()) - at_sum) / (scores.numel() - labelled),
         "class_accuracy": class_accuracy(scores, truth),
+        "presence_auroc": metrics.presence_auroc(scores, truth),
+        "calibration_error": metrics.reliability(found, truth, radius=RADIUS).error,
     }
 
 
@@ -277,10 +294,13 @@ def _processor() -> str:
 
 
 def _net(run: Run, dataset: Dataset) -> nn.Module:
-    """A fresh net whose last bias is the best constant answer under its own loss."""
-    net = models.make(run.model, channels=dataset.images.shape[1], classes=len(dataset.classes), width=run.width)
+    """A fresh net with its last layer as the run says."""
+    classes = len(dataset.classes)
+    net = models.make(run.model, channels=dataset.images.shape[1], classes=classes, width=run.width)
     loss, typical = losses.make(run.loss, **run.loss_options), dataset.points[:256]
-    nn.init.constant_(net.head.bias, losses.best_constant(loss, typical, dataset.size, len(dataset.classes)))
+    bias = losses.best_constant(loss, typical, dataset.size, classes) if run.bias is None else run.bias
+    nn.init.normal_(net.head.weight, std=run.head_std)
+    nn.init.constant_(net.head.bias, bias)
     return net
 
 

@@ -19,8 +19,7 @@ class UNet(nn.Module):
         classes: maps put out.
         width: features at half resolution; four times as many at a quarter and at an eighth.
 
-    Source: Ronneberger et al. 2015, smaller, with batch normalisation and the sub-pixel layer of Shi et al. 2016;
-    the last layer starts small, as in Xiao et al. 2018.
+    Source: Ronneberger et al. 2015, smaller, with batch normalisation and the sub-pixel layer of Shi et al. 2016.
     """
 
     def __init__(self, channels: int, classes: int, width: int) -> None:
@@ -31,7 +30,6 @@ class UNet(nn.Module):
         self.up_quarter = _layer(8 * width, 2 * width)
         self.up_half = _layer(3 * width, 2 * width)
         self.head = nn.Conv2d(2 * width, 4 * classes, 1)
-        nn.init.normal_(self.head.weight, std=1e-3)
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"]

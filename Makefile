@@ -1,0 +1,58 @@
+# The face of the project: `make help` lists the targets. What is stale is the package's business, not make's.
+PYTHON ?= python3
+PROFILE ?= quick
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help book test run serve clean lint lock plan bench
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+book: $(READY)  ## run the chapters that are stale and build the book into _build/html (PROFILE=quick or full)
+	$(BIN)/falloff book --profile $(PROFILE)
+	$(BIN)/jupyter-book build . -W --keep-going -q
+	@echo "the book: _build/html/index.html"
+
+test: $(READY) lint  ## lint, check types and shapes at run time, test, and open a small book in a browser
+	$(BIN)/pytest
+	$(BIN)/pytest tests -m "not bad_input" -k "not book" --jaxtyping-packages=falloff,beartype.beartype
+
+run: $(READY)  ## run one chapter: make run CHAPTER=04_distance_aware_loss PARAMS="sigma=3 beta=2"
+	@test -n "$(CHAPTER)" || { echo 'which chapter? make run CHAPTER=05_head_to_head PARAMS="steps=100"'; exit 2; }
+	@$(BIN)/falloff run --profile $(PROFILE) $(CHAPTER) $(PARAMS)
+
+plan: $(READY)  ## say which chapters would run, and why
+	@$(BIN)/falloff plan --profile $(PROFILE)
+
+serve: $(READY)  ## serve the built book on http://127.0.0.1:8000
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+lint: $(READY)  ## check style and that notebooks are stored without outputs
+	$(BIN)/ruff check src tests benchmarks book
+
+clean:  ## remove the built book; runs/ is kept
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis
+
+lock:  ## renew requirements.lock and environment.yml from pyproject.toml with the newest versions that fit
+	rm -rf $(VENV)-lock
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/pip install --quiet '.[book,test]'
+	$(VENV)-lock/bin/pip freeze --exclude falloff | sed -E 's/^(torch==[0-9.]+)\+.*/\1/' > $(VENV)-lock/pins
+	{ echo '# Every package that the project installs. Renewed by `make lock`: pip resolves pyproject.toml in an empty'; \
+	  echo '# environment and freezes what came. Install with pip install -r requirements.lock.'; \
+	  cat $(VENV)-lock/pins; } > requirements.lock
+	{ echo '# The versions of requirements.lock for conda users: conda env create -f environment.yml'; \
+	  echo 'name: near-misses'; echo 'channels: [conda-forge]'; echo 'dependencies:'; \
+	  echo '  - python>=3.11'; echo '  - pip'; echo '  - pip:'; \
+	  sed 's/^/      - /' $(VENV)-lock/pins; echo '      - -e .' ; } > environment.yml
+	rm -rf $(VENV)-lock
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; PYTHON=... names another"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(READY)

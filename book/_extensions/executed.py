@@ -1,0 +1,136 @@
+"""Show a clean notebook with the outputs of its executed copy, its figures in light and dark.
+
+The contents name ``notebooks/NN_name``, so every link and download points at the clean notebook. At ``source-read`` the
+prose and code come from it, and outputs, cell by cell, from the copy that ``falloff book`` made. A copy whose code is not
+the notebook's is a warning, which fails a strict build: ``make book`` runs the chapter first.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.util import logging
+
+from falloff.plots.style import DARK
+from falloff.study import chapters, digests
+
+log = logging.getLogger(__name__)
+
+_FIGURE = re.compile(r'<img\b[^>]*?src="([^"]*_images/[0-9a-f]{16,}\.svg)"[^>]*?/?>')
+
+
+def executed_copy(app: Sphinx, docname: str) -> Path | None:
+    """Where the executed copy of a page is; None for a page that is not a chapter."""
+    source = Path(app.env.doc2path(docname))
+    return chapters.Chapter(source.stem).executed if source.suffix == ".ipynb" else None
+
+
+def merge(clean: dict, run: dict) -> dict:
+    """The clean notebook with the run's outputs, the provenance at its end, and figures' captions and alt text."""
+    done = [cell for cell in run["cells"] if cell["cell_type"] == "code" and not _has_tag(cell, "injected-parameters")]
+    cells = []
+    for cell in clean["cells"]:
+        if cell["cell_type"] == "code":
+            ran = done.pop(0)
+            cell = {**cell, "outputs": ran["outputs"], "execution_count": ran["execution_count"]}
+            for output in cell["outputs"]:
+                words = output.get("metadata", {}).get("falloff")
+                if words:
+                    figure = {"image": {"alt": words["alt"]},
+                              "figure": {"caption": words["caption"], "name": words["name"]}}
+                    cell["metadata"] = {**cell["metadata"], "mystnb": figure}
+        cells.append(cell)
+    cells += [cell for cell in run["cells"] if _has_tag(cell, "provenance")]
+    return {**clean, "cells": cells}
+
+
+def swap(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Put the merged notebook in place of the clean one."""
+    path = executed_copy(app, docname)
+    if path is None:
+        return
+    app.env.note_dependency(str(path))  # read the page again when the run changes
+    if not path.exists():
+        log.warning("%s has no executed copy: run `make book`", docname, type="executed", subtype="missing")
+        return
+    clean, run = json.loads(source[0]), json.loads(path.read_text(encoding="utf-8"))
+    if _code(clean) != _code(run):
+        log.warning("%s: its code changed since it ran: run `make book`", docname, type="executed", subtype="stale")
+        return
+    source[0] = json.dumps(merge(clean, run))
+
+
+def glue_dependencies(app: Sphinx, doctree: object) -> None:
+    """Read a page again when a run that it takes numbers from changes; MyST-NB does not track this."""
+    from myst_nb.ext.glue.utils import PendingGlueReference
+
+    for node in doctree.findall(PendingGlueReference):
+        path = executed_copy(app, node.refdoc)
+        if path is not None:
+            app.env.note_dependency(str(path))
+
+
+def two_faces(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
+    """Show each drawn figure twice, once for light pages and once for dark ones."""
+    def both(found: re.Match) -> str:
+        light = found[0].replace("<img", '<img class="only-light drawn"', 1)
+        dark = found[0].replace("<img", '<img class="only-dark drawn"', 1).replace(".svg", ".dark.svg")
+        return light + dark
+
+    if "body" in context:
+        context["body"] = _FIGURE.sub(both, context["body"])
+
+
+def dark_figures(app: Sphinx, error: Exception | None) -> None:
+    """Write the dark face of each drawn figure: the same drawing in other colours."""
+    if error is not None or app.builder.format != "html":
+        return
+    for path in Path(app.outdir, "_images").glob("*.svg"):
+        if path.name.endswith(".dark.svg"):
+            continue
+        drawing = path.read_text(encoding="utf-8")
+        for light, dark in DARK.items():
+            drawing = drawing.replace(light, dark)
+        path.with_suffix(".dark.svg").write_text(drawing, encoding="utf-8")
+
+
+def download(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
+    """Offer the executed copy beside the clean notebook."""
+    path = executed_copy(app, pagename) if doctree is not None else None
+    if path is None or not path.exists():
+        return
+    out = Path(app.outdir, "_executed", f"{path.stem}.ipynb")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(path.read_bytes())
+    for button in context.get("header_buttons", []):
+        if button.get("label") == "download-buttons":
+            button["buttons"].insert(1, {
+                "type": "link", "text": ".ipynb (with outputs)", "icon": "fas fa-file-code",
+                "tooltip": "Download the executed notebook", "label": "download-executed-button",
+                "url": context["pathto"](f"_executed/{path.stem}.ipynb", 1),
+            })
+
+
+def _code(notebook: dict) -> list[str]:
+    """Digests of the code cells, blind to comments and layout; the injected parameters are not the notebook's."""
+    return [
+        digests.of_source("".join(cell["source"])) for cell in notebook["cells"]
+        if cell["cell_type"] == "code" and not _has_tag(cell, "injected-parameters")
+    ]
+
+
+def _has_tag(cell: dict, tag: str) -> bool:
+    return tag in cell["metadata"].get("tags", [])
+
+
+def setup(app: Sphinx) -> dict:
+    """Connect the extension."""
+    app.connect("source-read", swap)
+    app.connect("doctree-read", glue_dependencies)
+    app.connect("html-page-context", two_faces)
+    app.connect("html-page-context", download, priority=900)
+    app.connect("build-finished", dark_figures)
+    return {"parallel_read_safe": True, "parallel_write_safe": True, "version": "1"}

@@ -1,0 +1,63 @@
+"""How a figure, a table or a number reaches the page: with a name, a caption and words for those who cannot see it."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+
+def figure(drawn: Figure, name: str, caption: str, alt: str) -> None:
+    """Show a figure as SVG and close it.
+
+    Args:
+        drawn: from :func:`falloff.plots.new`.
+        name: what prose refers to, as in ``{numref}`fig-name```; letters, digits and hyphens, starting with "fig-".
+        caption: what the figure answers, in a sentence or two; Markdown, with numbers that code computed.
+        alt: what is to be seen, for those who cannot.
+
+    Raises:
+        ValueError: ``name`` is not of that form, or ``caption`` or ``alt`` is empty.
+    """
+    import matplotlib.pyplot as plt
+    from IPython.display import display
+
+    _check(name, "fig-", caption=caption, alt=alt)
+    buffer = io.StringIO()
+    drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(drawn)
+    bundle = {"image/svg+xml": buffer.getvalue(), "text/plain": alt}
+    display(bundle, raw=True, metadata={"falloff": {"name": name, "caption": caption, "alt": alt}})
+
+
+def table(frame: pd.DataFrame, name: str, caption: str, *, digits: int = 3) -> None:
+    """Show a table with its caption; the index is the first column.
+
+    Args:
+        frame: one level of columns; numbers are rounded to ``digits``.
+        name: what prose refers to, starting with "tab-".
+        caption: what the table answers; Markdown.
+    """
+    from IPython.display import display
+
+    _check(name, "tab-", caption=caption)
+    body = frame.reset_index().to_markdown(index=False, floatfmt=f".{digits}f")
+    display({"text/markdown": f"````{{table}} {caption}\n:name: {name}\n\n{body}\n````", "text/plain": str(frame)},
+            raw=True)
+
+
+def number(name: str, value: object) -> None:
+    """Keep a number or a word under a name, for prose to read with ``{glue:text}`` on this page or any other."""
+    from myst_nb import glue
+
+    glue(name, value, display=False)
+
+
+def _check(name: str, prefix: str, **texts: str) -> None:
+    if not re.fullmatch(rf"{prefix}[a-z0-9-]+", name):
+        raise ValueError(f"name must be {prefix!r} and then letters, digits and hyphens, got {name!r}")
+    for what, text in texts.items():
+        if not text.strip():
+            raise ValueError(f"{what} must not be empty")

@@ -1,0 +1,280 @@
+"""The chapters: which must run, running them headless in processes of their own, and what their runs are stamped with."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import torch
+from filelock import FileLock
+
+from falloff import data, training
+from falloff.study import digests, engine, parameters
+from falloff.study.provenance import commit
+from falloff.study.store import project_root, written
+
+log = logging.getLogger(__name__)
+
+# A profile is a set of parameters; a chapter takes those that it declares.
+PROFILES: dict[str, dict[str, Any]] = {
+    "quick": {},
+    "full": {"device": "cuda", "steps": 4000, "seeds": list(range(10))},
+    "tiny": {"steps": 4, "seeds": [0, 1], "rates": [0.003, 0.01], "evaluations": 2},
+}
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A clean notebook under ``notebooks/`` and where its executed copy goes."""
+
+    name: str
+
+    @property
+    def source(self) -> Path:
+        return project_root() / "notebooks" / f"{self.name}.ipynb"
+
+    @property
+    def executed(self) -> Path:
+        return folder() / f"{self.name}.ipynb"
+
+    def read(self) -> nbformat.NotebookNode:
+        """The clean notebook."""
+        return nbformat.read(self.source, as_version=4)
+
+    def schema(self) -> dict[str, parameters.Parameter]:
+        """What its parameters cell declares; empty when it has none."""
+        cells = [cell for cell in self.read().cells if "parameters" in cell.metadata.get("tags", [])]
+        return parameters.schema(cells[0].source) if cells else {}
+
+    def parameters(self, profile: str, given: Mapping[str, object]) -> dict[str, Any]:
+        """Its parameters in a profile with some given, checked before anything runs.
+
+        Raises:
+            ValueError: an unknown profile, an unknown name, a value that does not fit.
+            FileNotFoundError: a data set that is not there.
+        """
+        if profile not in PROFILES:
+            raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {profile!r}")
+        declared = self.schema()
+        preset = {name: value for name, value in PROFILES[profile].items() if name in declared}
+        values = parameters.read(declared, {**preset, **given})
+        if "dataset" in values:
+            data.digest(values["dataset"])
+        if "device" in values and not os.environ.get(engine.SCHEDULER):
+            training.check_device(values["device"])
+        return values
+
+
+def folder() -> Path:
+    """Where executed chapters are: ``FALLOFF_CHAPTERS``, or ``runs/chapters`` of the project."""
+    return Path(os.environ.get("FALLOFF_CHAPTERS") or project_root() / "runs" / "chapters")
+
+
+def every() -> list[Chapter]:
+    """All chapters in the order of their names."""
+    return [Chapter(path.stem) for path in sorted((project_root() / "notebooks").glob("[0-9]*.ipynb"))]
+
+
+def find(name: str) -> Chapter:
+    """The chapter of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    known = [chapter.name for chapter in every()]
+    if name not in known:
+        raise ValueError(f"no chapter is named {name!r}; known: {', '.join(known)}")
+    return Chapter(name)
+
+
+def identity(notebook: nbformat.NotebookNode, values: Mapping[str, Any]) -> dict[str, str]:
+    """What determines a chapter's outputs, part by part: cells, parameters, code, data, torch."""
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    modules = set().union(*(digests.imports(cell) for cell in cells)) if cells else set()
+    return {
+        "cells": digests.of_text(*(digests.of_source(cell) for cell in cells)),
+        "parameters": digests.of_text(json.dumps(dict(values), sort_keys=True)),
+        "code": digests.of_modules(modules),
+        "data": data.digest(values["dataset"]) if "dataset" in values else "none",
+        "torch": torch.__version__,
+    }
+
+
+def why_stale(chapter: Chapter, values: Mapping[str, Any], executed: Path | None = None) -> str | None:
+    """Why a chapter must run, or None when its executed copy is what a run would give."""
+    executed = executed or chapter.executed
+    try:
+        stamp = json.loads(executed.read_text(encoding="utf-8"))["metadata"]["falloff"]["identity"]
+    except FileNotFoundError:
+        return "it has not run"
+    except (ValueError, KeyError, TypeError):
+        return "its executed copy is damaged"
+    now = identity(chapter.read(), values)
+    changed = [part for part in now if stamp.get(part) != now[part]]
+    return f"changed: {', '.join(changed)}" if changed else None
+
+
+def build(profile: str = "quick", names: Sequence[str] | None = None) -> list[str]:
+    """Run every chapter that is stale, all at once, over one set of workers.
+
+    Returns:
+        The names of those that failed; the others are done all the same.
+    """
+    chosen = every() if names is None else [find(name) for name in names]
+    todo = {}
+    for chapter in chosen:
+        values = chapter.parameters(profile, {})
+        reason = why_stale(chapter, values)
+        log.info("%s: %s", chapter.name, reason or "up to date")
+        if reason:
+            todo[chapter] = values
+    return _run_all({chapter: (values, chapter.executed) for chapter, values in todo.items()}, profile)
+
+
+def run(name: str, given: Mapping[str, object], profile: str = "quick") -> Path:
+    """Run one chapter with some parameters.
+
+    With the profile's own parameters it is the book's copy; with others it is kept beside it, under
+    ``variants``, so that the book never shows numbers that ``make book`` would not give.
+
+    Raises:
+        ValueError, FileNotFoundError: as for :meth:`Chapter.parameters`, before a kernel starts.
+        RuntimeError: a cell failed.
+    """
+    chapter = find(name)
+    values = chapter.parameters(profile, given)
+    executed = chapter.executed
+    if values != chapter.parameters(profile, {}):
+        label = digests.of_text(json.dumps(values, sort_keys=True))[:8]
+        executed = folder().parent / "variants" / f"{name}-{label}.ipynb"
+    if why_stale(chapter, values, executed) and _run_all({chapter: (values, executed)}, profile):
+        raise RuntimeError(f"{name} failed")
+    return executed
+
+
+def execute(name: str, values: Mapping[str, Any], executed: Path, profile: str) -> None:
+    """Run one chapter here and now, in a kernel of its own, and rename the stamped result into place.
+
+    Raises:
+        papermill.PapermillExecutionError: a cell failed; what had run is kept as ``NAME.failed.ipynb``.
+    """
+    import papermill
+
+    chapter = find(name)
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(executed.with_suffix(".lock")):
+        if why_stale(chapter, values, executed) is None:  # another build has just done it
+            return
+        now = identity(chapter.read(), values)
+        started = time.perf_counter()
+        with written(executed) as temporary:
+            working = temporary.with_name(temporary.name + ".ipynb")
+            try:
+                papermill.execute_notebook(
+                    str(chapter.source), str(working), dict(values), kernel_name="python3", progress_bar=False,
+                    cwd=str(project_root()),
+                )
+                notebook = nbformat.read(working, as_version=4)
+                seconds = time.perf_counter() - started
+                notebook.metadata["falloff"] = _stamp(chapter, values, now, profile, seconds)
+                notebook.cells.append(_provenance_cell(notebook.metadata["falloff"]))
+                nbformat.write(notebook, temporary)
+            except papermill.PapermillExecutionError:
+                working.replace(executed.with_suffix(".failed.ipynb"))
+                raise
+            finally:
+                working.unlink(missing_ok=True)
+        executed.with_suffix(".failed.ipynb").unlink(missing_ok=True)
+
+
+def _run_all(todo: Mapping[Chapter, tuple[Mapping[str, Any], Path]], profile: str) -> list[str]:
+    """Run chapters in processes side by side; returns the names of those that failed."""
+    if not todo:
+        return []
+    failed = []
+    with engine.cluster() as address, _children() as children:
+        for chapter, (values, executed) in todo.items():
+            job = json.dumps({"name": chapter.name, "values": dict(values), "executed": str(executed),
+                              "profile": profile})
+            # One thread: the workers are to have the cores, and sums must not depend on how many there are.
+            environment = os.environ | {engine.SCHEDULER: address, "OMP_NUM_THREADS": "1"}
+            children[chapter.name] = subprocess.Popen(
+                [sys.executable, "-m", "falloff.cli", "execute", job], env=environment, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )
+        started = time.perf_counter()
+        for name, child in children.items():
+            output, _ = child.communicate()
+            if child.returncode == 0:
+                log.info("%s: done after %.0f s", name, time.perf_counter() - started)
+            else:
+                failed.append(name)
+                log.error("%s: failed\n%s", name, output.strip()[-3000:])
+    return failed
+
+
+@contextmanager
+def _children() -> Iterator[dict[str, subprocess.Popen]]:
+    """Processes that end with the block, however it ends; their kernels end with them."""
+    children: dict[str, subprocess.Popen] = {}
+    try:
+        yield children
+    finally:
+        for child in children.values():
+            if child.poll() is None:
+                child.terminate()
+        for child in children.values():
+            try:
+                child.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+def _stamp(chapter: Chapter, values: Mapping[str, Any], now: Mapping[str, str], profile: str,
+           seconds: float) -> dict[str, Any]:
+    device = values.get("device", "cpu")
+    standard = chapter.parameters(profile, {})
+    return {
+        "chapter": chapter.name,
+        "profile": profile,
+        "parameters": dict(values),
+        "changed": sorted(name for name, value in values.items() if value != standard[name]),
+        "identity": dict(now),
+        "device": device,
+        "precision": training.resolve_precision("auto", device),
+        "machine": training.machine(torch.device(device)),
+        "versions": training.versions(),
+        **commit(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+    }
+
+
+def _provenance_cell(stamp: Mapping[str, Any]) -> nbformat.NotebookNode:
+    changed = stamp["changed"]
+    shown = {
+        "Profile": stamp["profile"] + (f", with {', '.join(changed)} changed" if changed else ""),
+        "Parameters": ", ".join(f"`{name} = {value!r}`" for name, value in stamp["parameters"].items()) or "none",
+        "Device": f"{stamp['device']}, {stamp['machine']['model']}, {stamp['machine']['system']}",
+        "Precision": f"{stamp['precision']} convolutions, float32 losses",
+        "Versions": ", ".join(f"{name} {version}" for name, version in stamp["versions"].items()),
+        "Commit": f"`{stamp['commit'][:12]}`" + ("" if stamp["clean"] else ", with uncommitted changes"),
+        "Code digest": f"`{stamp['identity']['code'][:12]}`",
+        "Data digest": f"`{stamp['identity']['data'][:12]}`",
+        "Finished": f"{stamp['finished']}, after {stamp['seconds']:g} s (stored runs are reused)",
+    }
+    rows = "\n".join(f"* - {name}\n  - {re.sub(chr(10), ' ', value)}" for name, value in shown.items())
+    text = f"## Where these numbers came from\n\n```{{list-table}}\n:class: provenance\n{rows}\n```\n"
+    return nbformat.v4.new_markdown_cell(text, metadata={"tags": ["provenance"]}, id="provenance")
