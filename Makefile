@@ -37,7 +37,7 @@ clean:  ## remove the built book; runs/ is kept
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis
 
 lock:  ## renew requirements.lock and environment.yml from pyproject.toml with the newest versions that fit
-	rm -rf $(VENV)-lock
+	rm -rf $(VENV)-lock build
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet '.[book,test]'
 	$(VENV)-lock/bin/pip freeze --exclude falloff | sed -E 's/^(torch==[0-9.]+)\+.*/\1/' > $(VENV)-lock/pins
@@ -48,7 +48,7 @@ lock:  ## renew requirements.lock and environment.yml from pyproject.toml with t
 	  echo 'name: near-misses'; echo 'channels: [conda-forge]'; echo 'dependencies:'; \
 	  echo '  - python>=3.11'; echo '  - pip'; echo '  - pip:'; \
 	  sed 's/^/      - /' $(VENV)-lock/pins; echo '      - -e .' ; } > environment.yml
-	rm -rf $(VENV)-lock
+	rm -rf $(VENV)-lock build
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; PYTHON=... names another"; exit 1; }

@@ -19,7 +19,7 @@ from falloff.study import chapters, digests
 
 log = logging.getLogger(__name__)
 
-_FIGURE = re.compile(r'<img\b[^>]*?src="([^"]*_images/[0-9a-f]{16,}\.svg)"[^>]*?/?>')
+_FIGURE = re.compile(r'<img\b[^>]*?src="([^"]*_images/[\w-]+\.svg)"[^>]*?/?>')
 
 
 def executed_copy(app: Sphinx, docname: str) -> Path | None:

@@ -34,7 +34,7 @@ def render(
 ) -> Float[Tensor, "batch classes height width"]:
     """One Gaussian around each point, merged by the maximum within a class.
 
-    .. math:: y_{cij} = \\max_{n:\\, c_n = c} \\exp\\Big(-\\frac{(j - x_n)^2 + (i - y_n)^2}{2 \\sigma^2}\\Big)
+    .. math:: y_c(i, j) = \\max_{n:\\, c_n = c} e^{-d_n^2 / 2 \\sigma^2}, \\quad d_n^2 = (j - x_n)^2 + (i - y_n)^2
 
     The centre is the point itself, not its pixel: a point between pixels gives a map whose largest value is
     below 1. A class without points has a map of zeros. Only a window around each point is evaluated; outside it,
@@ -134,15 +134,16 @@ def object_radius(height: float, width: float, min_iou: float = 0.7) -> float:
 
     The corners may move in three worst ways. With :math:`r` the radius, :math:`h, w` the box and :math:`t` the IoU:
 
-    - both along the same diagonal (the box shifts):
-      :math:`(h - r)(w - r) / (2hw - (h - r)(w - r)) = t`;
+    - both along the same diagonal (the box shifts): with :math:`m = (h - r)(w - r)`,
+      :math:`m / (2hw - m) = t`;
     - both inwards (the box shrinks): :math:`(h - 2r)(w - 2r) / hw = t`;
     - both outwards (the box grows): :math:`hw / ((h + 2r)(w + 2r)) = t`.
 
     Each is a quadratic in :math:`r`; the smallest of the three roots in range is the answer.
 
     Args:
-        height, width: the box in pixels, above 0.
+        height: of the box in pixels, above 0.
+        width: of the box in pixels, above 0.
         min_iou: in (0, 1].
 
     Raises:

@@ -165,7 +165,9 @@ def reliability(predicted: Points, truth: Points, *, radius: float, bins: int = 
     """Whether a score can be read as the probability that a point lies there.
 
     Args:
-        predicted, truth, radius: as for :func:`match`; scores outside [0, 1] count in the outermost bins.
+        predicted: points with ``score``; scores outside [0, 1] count in the outermost bins.
+        truth: labelled points of the same images.
+        radius: as for :func:`match`.
         bins: of equal width over [0, 1], above 0.
 
     Raises:

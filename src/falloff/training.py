@@ -35,14 +35,17 @@ class Run:
     Args:
         dataset: "digits", or a set under ``FALLOFF_DATA``.
         size: side of the made scenes in pixels; None for the set's own.
-        model, width: the net and its features at its finest scale.
-        loss, loss_options: what :func:`falloff.losses.make` takes; options as a mapping.
+        model: the net, by name.
+        width: features at the net's finest scale.
+        loss: a name that :func:`falloff.losses.make` knows.
+        loss_options: the loss's own options, as a mapping.
         head_std: standard deviation of the last layer's first weights, at least 0; how far the first maps are from flat.
         bias: the last layer's first bias; None is the best constant answer under the run's own loss
             (:func:`falloff.losses.best_constant`).
         learning_rate: peak rate of Adam, above 0.
         schedule: after a warm-up over 5 % of the steps, "cosine" falls to 0, "constant" stays.
-        steps, batch: optimiser steps, and images in each.
+        steps: of the optimiser.
+        batch: images in each step.
         seed: of the initial weights and the order of the images; two runs that differ in their loss alone see the
             same images in the same order.
         evaluations: how often along the way the validation split is measured.

@@ -212,7 +212,8 @@ def make(name: str, **given: object) -> PointLoss:
         >>> from falloff.points import Points
         >>> loss = losses.make("distance-aware", sigma=1.5)
         >>> logits = torch.zeros(1, 1, 8, 8, requires_grad=True)
-        >>> loss(logits, Points.from_lists([([[3.2, 4.0]], [0])])).backward()
+        >>> points = Points.from_lists([([[3.2, 4.0]], [0])])
+        >>> loss(logits, points).backward()
     """
     known = options(name)
     for option, value in given.items():
@@ -252,7 +253,8 @@ def best_constant(loss: PointLoss, points: Points, size: tuple[int, int], classe
     Args:
         loss: from :func:`make`.
         points: labelled points of some typical images.
-        size, classes: (height, width) and number of the maps.
+        size: (height, width) of the maps in pixels.
+        classes: number of maps per image.
 
     Raises:
         ValueError: a point outside the picture or a label outside ``[0, classes)``.

@@ -52,7 +52,8 @@ def number(name: str, value: object) -> None:
     """Keep a number or a word under a name, for prose to read with ``{glue:text}`` on this page or any other."""
     from myst_nb import glue
 
-    glue(name, value, display=False)
+    plain = value.item() if hasattr(value, "item") else value  # numpy's own repr could not be read back
+    glue(name, plain, display=False)
 
 
 def _check(name: str, prefix: str, **texts: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,9 @@ def find(name: str) -> Chapter:
     """
     known = [chapter.name for chapter in every()]
     if name not in known:
-        raise ValueError(f"no chapter is named {name!r}; known: {', '.join(known)}")
+        near = get_close_matches(name, known, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"no chapter is named {name!r}{hint}; known: {', '.join(known)}")
     return Chapter(name)
 
 
@@ -191,6 +194,8 @@ def execute(name: str, values: Mapping[str, Any], executed: Path, profile: str) 
                 notebook.metadata["falloff"] = _stamp(chapter, values, now, profile, seconds)
                 notebook.cells.append(_provenance_cell(notebook.metadata["falloff"]))
                 nbformat.write(notebook, temporary)
+                if executed == chapter.executed:
+                    _export_figures(notebook)
             except papermill.PapermillExecutionError:
                 working.replace(executed.with_suffix(".failed.ipynb"))
                 raise
@@ -260,6 +265,15 @@ def _stamp(chapter: Chapter, values: Mapping[str, Any], now: Mapping[str, str], 
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
     }
+
+
+def _export_figures(notebook: nbformat.NotebookNode) -> None:
+    """Each figure as a file of its own name under ``figures``, for pages that show it beside its chapter."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if name := output.get("metadata", {}).get("falloff", {}).get("name"):
+                with written(folder().parent / "figures" / f"{name}.svg") as temporary:
+                    temporary.write_text(output["data"]["image/svg+xml"], encoding="utf-8")
 
 
 def _provenance_cell(stamp: Mapping[str, Any]) -> nbformat.NotebookNode:

@@ -55,7 +55,7 @@ def run(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
     for one in runs:
         record = None if one in errors else store.get(one)
         rows.append(one.describe() if record is None else flat(record))
-        rows[-1]["error"] = errors.get(one)
+        rows[-1]["error"] = errors.get(one) or (None if record else "its record could not be read")
     return pd.DataFrame(rows)
 
 
@@ -88,7 +88,7 @@ def cluster() -> Iterator[str]:
         yield address
         return
     with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER}), LocalCluster(
-        n_workers=cores(), threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None,
+        n_workers=cores(), threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0",
         silence_logs=logging.ERROR,
     ) as local:
         yield local.scheduler_address
@@ -107,7 +107,7 @@ def _compute(missing: list[Run], store: Store) -> dict[Run, str]:
     with cluster() as address, Client(address, set_as_default=False) as client:
         # Two clients that ask one scheduler for the same key share one computation.
         futures = {
-            client.submit(_train, one, store.folder, key=f"{key(one)}-{store.folder}", retries=2): one
+            client.submit(_train, _resolved(one), store.folder, key=f"{key(one)}-{store.folder}", retries=2): one
             for one in missing
         }
         finished = as_completed(futures, raise_errors=False, loop=client.loop)
@@ -118,6 +118,11 @@ def _compute(missing: list[Run], store: Store) -> dict[Run, str]:
                 log.warning("a run failed: %s: %s", one, error)
                 errors[one] = error
     return errors
+
+
+def _resolved(one: Run) -> Run:
+    """The run with its precision decided here: a worker on another processor must not decide otherwise."""
+    return one.replace(precision=one.describe()["precision"])
 
 
 def _train(one: Run, folder: os.PathLike) -> str | None:

@@ -88,8 +88,8 @@ def read(declared: Mapping[str, Parameter], given: Mapping[str, object]) -> dict
     for name in given:
         if name not in declared:
             near = get_close_matches(name, declared, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown parameter {name!r}{hint} Known: {', '.join(declared)}")
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(f"unknown parameter {name!r}{hint}; known: {', '.join(declared)}")
     return {
         name: parameter.read(given[name]) if name in given else parameter.default
         for name, parameter in declared.items()

@@ -20,8 +20,8 @@ RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 SEEDS = (0, 1, 2, 3)
 TUNING_SEED = 1000  # not among those that are reported
 
-# What the study gives each loss beside its learning rate. The same Gaussian for all that use one; the rest are the
-# defaults of each loss's source, except for MSE, whose plain form barely trains (chapter 3 shows what it needs).
+# What the study gives each loss beside its learning rate: the defaults, which are those of each loss's source, with the
+# same Gaussian for all that use one.
 OPTIONS: dict[str, dict[str, Option]] = {name: {} for name in losses.names()}
 
 

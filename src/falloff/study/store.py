@@ -73,6 +73,7 @@ class Store:
         """Store a record; returns its file. A readable summary is written beside it."""
         path = self.path(record.run)
         content = {name: getattr(record, name) for name in _FIELDS}
+        content["versions"] = {name: str(version) for name, version in record.versions.items()}  # torch's is a class
         with written(path) as temporary:
             torch.save({"format": FORMAT, "run": record.run.describe(), **content}, temporary)
         summary = {"run": record.run.describe(), **{k: v for k, v in content.items() if k != "weights"}, **commit()}

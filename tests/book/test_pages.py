@@ -1,0 +1,109 @@
+"""The built book in a real browser: nothing from outside, nothing missing, nothing unreadable."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+PHONE = {"width": 390, "height": 844}
+
+
+def pages(built: Path) -> list[Path]:
+    return [p for p in sorted(built.rglob("*.html")) if not p.name.startswith(("genindex", "search", "py-modindex"))]
+
+
+@pytest.fixture(scope="module")
+def visits(built, browser):
+    """Every page opened from its file on a phone, in dark mode: what it asked for, what it logged, what it shows."""
+    context = browser.new_context(viewport=PHONE, color_scheme="dark")
+    seen = {}
+    for path in pages(built):
+        page, asked, logged = context.new_page(), [], []
+        page.on("request", lambda request, asked=asked: asked.append(request.url))
+        page.on("console", lambda message, logged=logged: logged.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error, logged=logged: logged.append(str(error)))
+        page.goto(path.as_uri(), wait_until="load")
+        page.wait_for_function("!window.MathJax || !MathJax.startup || MathJax.startup.promise.then(() => true)")
+        images = page.evaluate(
+            "[...document.querySelectorAll('article img')].map(i => ({src: i.src, alt: i.alt, width: i.naturalWidth,"
+            " shown: i.offsetParent !== null, wide: i.getBoundingClientRect().right}))"
+        )
+        seen[path.relative_to(built).as_posix()] = {
+            "asked": asked, "logged": logged, "images": images,
+            "width": page.evaluate("document.documentElement.scrollWidth"),
+            "maths": page.evaluate("document.querySelectorAll('mjx-container').length"),
+            "raw": page.evaluate("(document.querySelector('article') || document.body).innerText"),
+        }
+        page.close()
+    context.close()
+    return seen
+
+
+def test_no_page_asks_for_anything_outside(visits):
+    outside = {name: [u for u in v["asked"] if not u.startswith(("file:", "data:", "blob:"))] for name, v in visits.items()}
+    assert not {name: urls for name, urls in outside.items() if urls}
+
+
+def test_no_page_logs_an_error(visits):
+    assert not {name: v["logged"] for name, v in visits.items() if v["logged"]}
+
+
+def test_every_picture_is_there_and_described(visits):
+    bad = [(name, image) for name, v in visits.items() for image in v["images"]
+           if not image["alt"].strip() or "/" in image["alt"] or (image["shown"] and not image["width"])]
+    assert not bad
+    assert all(v["images"] for name, v in visits.items() if "notebooks/0" in name)
+
+
+def test_pages_fit_a_phone(visits):
+    assert not {name: v["width"] for name, v in visits.items() if v["width"] > PHONE["width"] + 1}
+
+
+def test_dark_pages_show_the_dark_drawings(visits):
+    drawn = [i for v in visits.values() for i in v["images"] if "_images/" in i["src"] and i["src"].endswith(".svg")]
+    assert drawn
+    assert all(image["src"].endswith(".dark.svg") == image["shown"] for image in drawn)
+
+
+def test_maths_is_set(visits):
+    assert visits["notebooks/01_cross_entropy.html"]["maths"] > 0
+    assert not [name for name, v in visits.items() if re.search(r"\\(log|frac|sigma)\b", v["raw"])]
+
+
+def test_no_reference_is_left_open(visits):
+    assert not [name for name, v in visits.items() if re.search(r"\{(glue|numref|eq|term|cite)\b", v["raw"])]
+
+
+def test_chapters_end_with_where_they_came_from(visits):
+    for name, visit in visits.items():
+        if name.startswith("notebooks/0"):
+            end = visit["raw"].split("Where these numbers came from")[-1]
+            for word in ("Profile", "tiny", "Parameters", "Device", "Versions", "torch", "Commit", "Finished"):
+                assert word in end, (name, word)
+
+
+def test_search_finds_a_term(built, browser):
+    page = browser.new_page()
+    page.goto((built / "search.html").as_uri() + "?q=focal")
+    page.wait_for_selector("#search-results li a", timeout=10_000)
+    assert page.locator("#search-results li").count() > 3
+    page.close()
+
+
+def test_links_inside_the_book_lead_somewhere(built):
+    missing = set()
+    for path in pages(built):
+        for target in re.findall(r'href="([^"#?]+)', path.read_text(encoding="utf-8")):
+            if not re.match(r"[a-z]+:", target) and not (path.parent / target).exists():
+                missing.add((path.name, target))
+    assert not missing
+
+
+def test_chapters_are_stored_without_outputs():
+    notebooks = Path(__file__).resolve().parents[2] / "notebooks"
+    for path in notebooks.glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        assert not [c for c in cells if c["cell_type"] == "code" and (c["outputs"] or c["execution_count"])], path.name

@@ -1,0 +1,193 @@
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from scenes import batches, none, one
+
+from falloff import heatmaps
+from falloff.points import Points
+
+SIZE, CLASSES = (7, 9), 2
+
+
+def every_pixel(height, width):
+    """One image per pixel, each with a point on that pixel."""
+    grid = itertools.product(range(height), range(width))
+    return Points.from_lists([([[float(column), float(row)]], [0]) for row, column in grid])
+
+
+def test_the_peak_of_a_point_on_a_pixel_is_that_pixel_borders_too():
+    # Newell's reference code moves peaks near the left and upper border inwards by up to 2 px.
+    maps = heatmaps.render(every_pixel(*SIZE), SIZE, 1, 1.75).flatten(1)
+    assert maps.argmax(1).tolist() == list(range(SIZE[0] * SIZE[1]))
+    assert (maps.amax(1) == 1).all()
+
+
+def test_pixels_of_points_on_pixels_are_their_positives_and_no_other():
+    found = heatmaps.positives(every_pixel(*SIZE), SIZE, 1).flatten(1)
+    assert torch.equal(found, torch.eye(SIZE[0] * SIZE[1], dtype=torch.bool))
+
+
+@given(batches(SIZE, CLASSES), st.sampled_from([0.4, 1.0, 2.5, 40.0]))
+def test_each_pixel_has_the_gaussian_of_its_nearest_point_of_the_class(points, sigma):
+    maps = heatmaps.render(points, SIZE, CLASSES, sigma)
+    for b, c, i, j in itertools.product(range(len(points)), range(CLASSES), *map(range, SIZE)):
+        squares = [
+            (j - x) ** 2 + (i - y) ** 2
+            for (x, y), label, valid in zip(points.xy[b].tolist(), points.label[b], points.valid[b], strict=True)
+            if valid and label == c
+        ]
+        wanted = math.exp(-min(squares) / (2 * sigma**2)) if squares else 0.0
+        assert float(maps[b, c, i, j]) == pytest.approx(wanted, abs=1e-6)
+
+
+@given(batches(SIZE, CLASSES))
+def test_every_point_has_a_positive_within_half_a_pixel_and_no_positive_is_without_a_point(points):
+    found = heatmaps.positives(points, SIZE, CLASSES)
+    claimed = set()
+    for b, n in points.valid.nonzero().tolist():
+        (x, y), c = points.xy[b, n].tolist(), int(points.label[b, n])
+        close = {
+            (b, c, i, j) for i, j in found[b, c].nonzero().tolist() if abs(i - y) <= 0.5 and abs(j - x) <= 0.5
+        }
+        assert close
+        claimed |= close
+    assert claimed == set(map(tuple, found.nonzero().tolist()))
+
+
+def test_a_point_between_pixels_is_a_positive_although_its_map_is_nowhere_1():
+    # `gt.eq(1)` in CornerNet, CenterNet and mmdet finds no positive here and trains towards an empty map.
+    points = one(3.4, 2.3)
+    assert heatmaps.render(points, SIZE, 1, 1.0).max() < 1
+    assert heatmaps.positives(points, SIZE, 1).nonzero().tolist() == [[0, 0, 2, 3]]
+
+
+@given(batches(SIZE, CLASSES, images=3))
+def test_no_image_leaks_into_another(points):
+    together = heatmaps.render(points, SIZE, CLASSES, 1.5), heatmaps.positives(points, SIZE, CLASSES)
+    for b in range(3):
+        alone = heatmaps.render(points[b : b + 1], SIZE, CLASSES, 1.5)
+        assert torch.equal(together[0][b : b + 1], alone)
+        assert torch.equal(together[1][b : b + 1], heatmaps.positives(points[b : b + 1], SIZE, CLASSES))
+
+
+@given(batches(SIZE, 1))
+def test_the_order_of_points_and_their_repetition_change_nothing(points):
+    twice = Points(
+        torch.cat([points.xy.flip(1), points.xy], 1), torch.cat([points.label.flip(1), points.label], 1),
+        torch.cat([points.valid.flip(1), points.valid], 1),
+    )
+    assert torch.equal(heatmaps.render(points, SIZE, 1, 1.5), heatmaps.render(twice, SIZE, 1, 1.5))
+
+
+@given(batches(SIZE, 1))
+def test_a_mirrored_picture_has_mirrored_maps(points):
+    mirrored = Points(torch.tensor([SIZE[1] - 1.0, 0.0]) + points.xy * torch.tensor([-1.0, 1.0]), points.label,
+                      points.valid)
+    maps = heatmaps.render(points, SIZE, 1, 1.2)
+    assert torch.allclose(heatmaps.render(mirrored, SIZE, 1, 1.2), maps.flip(3), atol=1e-6)
+
+
+@given(batches(SIZE, CLASSES).map(lambda p: Points(p.xy.round().clamp(min=0.0, max=6.0), p.label, p.valid)))
+def test_as_sigma_goes_to_zero_the_map_becomes_the_labelled_pixels(points):
+    maps = heatmaps.render(points, SIZE, CLASSES, 1e-3)
+    assert torch.equal(maps, heatmaps.positives(points, SIZE, CLASSES).float())
+
+
+@pytest.mark.parametrize("slots", [0, 3])
+def test_without_points_maps_are_zero(slots):
+    assert heatmaps.render(none(2, slots), SIZE, 4, 1.0).shape == (2, 4, *SIZE)
+    assert heatmaps.render(none(2, slots), SIZE, 4, 1.0).sum() == 0
+    assert not heatmaps.positives(none(2, slots), SIZE, 4).any()
+
+
+def test_maps_have_the_dtype_of_the_positions():
+    maps = heatmaps.render(one(2.25, 3.0, dtype=torch.float64), SIZE, 1, 1.0)
+    assert maps.dtype == torch.float64
+    assert float(maps[0, 0, 3, 2]) == pytest.approx(math.exp(-0.03125), rel=1e-15)
+
+
+@given(batches(SIZE, CLASSES), st.sampled_from([None, 0.7, 3.0]))
+def test_the_list_of_near_pixels_holds_the_whole_map(points, sigma):
+    near = heatmaps.near(points, SIZE, CLASSES, sigma)
+    positives = heatmaps.positives(points, SIZE, CLASSES)
+    heat = positives.float() if sigma is None else heatmaps.render(points, SIZE, CLASSES, sigma)
+    rebuilt = torch.zeros(heat.numel())
+    rebuilt[near.index] = near.heat
+    assert torch.equal(rebuilt, heat.flatten())
+    assert torch.equal(near.positive, positives.flatten()[near.index])
+    assert near.index[near.counts].sort().values.tolist() == near.index.unique().tolist()
+
+
+def overlap(box, other):
+    wide = min(box[2], other[2]) - max(box[0], other[0])
+    high = min(box[3], other[3]) - max(box[1], other[1])
+    shared = max(0.0, wide) * max(0.0, high)
+    area = sum((b[2] - b[0]) * (b[3] - b[1]) for b in (box, other))
+    return shared / (area - shared)
+
+
+def worst_overlap(height, width, radius):
+    """The smallest IoU over all ways to move two corners of a box by a radius along both axes."""
+    box = (0.0, 0.0, width, height)
+    return min(
+        overlap(box, [edge + sign * radius for edge, sign in zip(box, signs, strict=True)])
+        for signs in itertools.product((-1, 1), repeat=4)
+    )
+
+
+@given(st.floats(2.0, 500.0), st.floats(2.0, 500.0), st.floats(0.1, 0.95))
+@example(100.0, 100.0, 0.7)  # CenterNet's formula gives an IoU of 0.206 here
+@example(100.0, 100.0, 0.3)  # and 0 here
+def test_corners_within_the_radius_keep_the_iou_and_no_larger_radius_does(height, width, asked):
+    radius = heatmaps.object_radius(height, width, asked)
+    assert worst_overlap(height, width, radius) == pytest.approx(asked, abs=1e-6)
+    assert worst_overlap(height, width, radius * 1.01) < asked
+
+
+def test_a_perfect_overlap_leaves_no_room():
+    assert heatmaps.object_radius(10.0, 20.0, 1.0) == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("arguments", "error", "named"), [
+    (((8, 8), 1, 0.0), ValueError, "sigma must be finite and above 0, got 0.0"),
+    (((8, 8), 1, -1.0), ValueError, "sigma"),
+    (((8, 8), 1, math.nan), ValueError, "sigma"),
+    (((8, 8), 1, math.inf), ValueError, "sigma"),
+    (((8, 8), 1, "1"), TypeError, "sigma must be a number, got '1'"),
+    (((8, 8), 1, True), TypeError, "sigma"),
+    (((8, 0), 1, 1.0), ValueError, "size must be"),
+    (((8, 8.0), 1, 1.0), ValueError, "size must be"),
+    ((8, 1, 1.0), ValueError, "size must be .* got 8"),
+    (((8, 8, 8), 1, 1.0), ValueError, "size must be"),
+    (((8, 8), 0, 1.0), ValueError, "classes must be an integer above 0, got 0"),
+    (((8, 8), 1.0, 1.0), ValueError, "classes"),
+    (((8, 4), 1, 1.0), ValueError, "outside the picture: x"),
+])
+@pytest.mark.bad_input
+def test_bad_arguments_of_render_are_named(arguments, error, named):
+    with pytest.raises(error, match=named):
+        heatmaps.render(one(5.0, 2.0), *arguments)
+
+
+@pytest.mark.parametrize(("arguments", "error", "named"), [
+    ((0.0, 4.0), ValueError, "height"),
+    ((4.0, -1.0), ValueError, "width"),
+    ((4.0, math.nan), ValueError, "width"),
+    ((4.0, 4.0, 0.0), ValueError, "min_iou must be in"),
+    ((4.0, 4.0, 1.5), ValueError, "min_iou must be in"),
+    ((4.0, 4.0, math.nan), ValueError, "min_iou must be in"),
+])
+@pytest.mark.bad_input
+def test_bad_arguments_of_object_radius_are_named(arguments, error, named):
+    with pytest.raises(error, match=named):
+        heatmaps.object_radius(*arguments)
+
+
+@pytest.mark.bad_input
+def test_bug_an_iou_that_is_no_number_is_named():
+    with pytest.raises(TypeError, match="min_iou"):
+        heatmaps.object_radius(4.0, 4.0, "0.7")
