@@ -33,6 +33,9 @@ serve: $(READY)  ## serve the built book on http://127.0.0.1:8000
 lint: $(READY)  ## check style and that notebooks are stored without outputs
 	$(BIN)/ruff check src tests benchmarks book
 
+bench: $(READY)  ## time the losses against reference formulas in one run
+	$(BIN)/python benchmarks/losses.py
+
 clean:  ## remove the built book; runs/ is kept
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis
 

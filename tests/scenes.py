@@ -50,7 +50,7 @@ def batches(size, classes, dtype=torch.float32, images=2, most=4):
 
 
 def set_arrays(counts=(24, 8, 8), side=16):
-    """Arrays of a labelled set: two points of different kinds per picture, each a bright pixel on a dark ground."""
+    """Arrays of a labelled set: two points of different kinds per picture, each a bright pixel."""
     rng = np.random.default_rng(0)
     count = sum(counts)
     images = rng.integers(0, 40, size=(count, side, side), dtype=np.uint8)

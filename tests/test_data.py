@@ -71,8 +71,10 @@ def test_backgrounds_come_from_the_splits_own_part_of_the_textures(split, made):
     scene = int((points.valid.sum(1) == 1).nonzero()[0])
     y = float(points.xy[scene, 0, 1])
     row = images[scene, 0, 0 if y > 32 else 63].numpy()  # free of ink: 31 px or more from the one digit
-    whole = {s: np.lib.stride_tricks.sliding_window_view(digits._textures(s).round().astype(np.uint8), 64, axis=2)
-             for s in SPLITS}
+    whole = {
+        s: np.lib.stride_tricks.sliding_window_view(digits._textures(s).round().astype(np.uint8), 64, axis=2)
+        for s in SPLITS
+    }
     holds = {s: bool(((w == row).all(-1) | (w == row[::-1]).all(-1)).any()) for s, w in whole.items()}
     assert holds == {s: s == split for s in SPLITS}
 
@@ -111,14 +113,17 @@ def test_sizes_as_documented():
     assert digits.COUNTS == {"train": 4096, "val": 256, "test": 512}
 
 
-@pytest.mark.parametrize(("arguments", "named"), [
-    ({"split": "training"}, "split must be one of train, val, test, got 'training'"),
-    ({"count": 0}, "count must be an integer, at least 1, got 0"),
-    ({"count": 2.0}, "count"),
-    ({"size": 47}, "size must be an integer, at least 48, got 47"),
-    ({"seed": -1}, "seed must be an integer, at least 0, got -1"),
-    ({"seed": True}, "seed"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"split": "training"}, "split must be one of train, val, test, got 'training'"),
+        ({"count": 0}, "count must be an integer, at least 1, got 0"),
+        ({"count": 2.0}, "count"),
+        ({"size": 47}, "size must be an integer, at least 48, got 47"),
+        ({"seed": -1}, "seed must be an integer, at least 0, got -1"),
+        ({"seed": True}, "seed"),
+    ],
+)
 @pytest.mark.bad_input
 def test_bad_arguments_of_scenes_are_named(arguments, named):
     with pytest.raises(ValueError, match=named):
@@ -133,10 +138,12 @@ def test_bad_arguments_of_load_are_named(tmp_path, monkeypatch):
         data.load("digits", "dev")
     with pytest.raises(ValueError, match="size must be an integer, at least 48, got 8"):
         data.load("digits", "val", 8)
-    with pytest.raises(ValueError, match="some .*size must be None, got 64"):
+    with pytest.raises(ValueError, match=r"some .*size must be None, got 64"):
         data.load("some", "val", 64)
     for name in ("absent", "", "..", "../some", "some/some"):
-        with pytest.raises(FileNotFoundError, match=r"no data set .* Known here: digits, some\. FALLOFF_DATA names"):
+        with pytest.raises(
+            FileNotFoundError, match=r"no data set .* Known here: digits, some\. FALLOFF_DATA names"
+        ):
             data.load(name, "val")
 
 
@@ -213,28 +220,35 @@ def test_bug_a_file_of_another_kind_is_named(tmp_path, content):
         npz.read(path, "train")
 
 
-@pytest.mark.parametrize(("changed", "named"), [
-    ({"points": None}, "arrays missing: points; present:"),
-    ({"names": None, "split": None}, "arrays missing: names, split"),
-    ({"images": np.zeros((40, 16, 16))}, "images must be uint8"),
-    ({"images": np.zeros((40, 16, 16, 4), dtype=np.uint8)}, "images must be uint8"),
-    ({"images": np.zeros((40, 16), dtype=np.uint8)}, "images must be uint8"),
-    ({"points": np.zeros((39, 2, 2), dtype=np.float32)}, r"points must be floating point \(40, K, 2\)"),
-    ({"points": np.zeros((40, 2, 2), dtype=np.int64)}, "points must be floating point"),
-    ({"points": np.zeros((40, 2, 3), dtype=np.float32)}, "points must be floating point"),
-    ({"visibility": np.ones((40, 3))}, r"visibility must be \(40, 2\), got \(40, 3\)"),
-    ({"split": np.array(["train"] * 39)}, r"split must be \(40,\)"),
-    ({"names": np.array(["a", "b", "c"])}, r"names must be \(2,\) or \(1,\), got \(3,\)"),
-    ({"split": np.array(["test"] * 40)}, r"no image of split 'train'; there are \['test'\]"),
-])
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"points": None}, "arrays missing: points; present:"),
+        ({"names": None, "split": None}, "arrays missing: names, split"),
+        ({"images": np.zeros((40, 16, 16))}, "images must be uint8"),
+        ({"images": np.zeros((40, 16, 16, 4), dtype=np.uint8)}, "images must be uint8"),
+        ({"images": np.zeros((40, 16), dtype=np.uint8)}, "images must be uint8"),
+        ({"points": np.zeros((39, 2, 2), dtype=np.float32)}, r"points must be floating point \(40, K, 2\)"),
+        ({"points": np.zeros((40, 2, 2), dtype=np.int64)}, "points must be floating point"),
+        ({"points": np.zeros((40, 2, 3), dtype=np.float32)}, "points must be floating point"),
+        ({"visibility": np.ones((40, 3))}, r"visibility must be \(40, 2\), got \(40, 3\)"),
+        ({"split": np.array(["train"] * 39)}, r"split must be \(40,\)"),
+        ({"names": np.array(["a", "b", "c"])}, r"names must be \(2,\) or \(1,\), got \(3,\)"),
+        ({"split": np.array(["test"] * 40)}, r"no image of split 'train'; there are \['test'\]"),
+    ],
+)
 def test_wrong_arrays_are_named_with_the_file(tmp_path, changed, named):
     path = write_set(tmp_path, "some", **changed)
     with pytest.raises(ValueError, match=r"some\.npz: " + named):
         npz.read(path, "train")
 
 
-@pytest.mark.parametrize(("place", "named"), [((99.0, 3.0), "outside the picture: x"), ((np.nan, 3.0), "finite")])
-def test_a_visible_point_outside_the_picture_or_without_position_is_refused(tmp_path, monkeypatch, place, named):
+@pytest.mark.parametrize(
+    ("place", "named"), [((99.0, 3.0), "outside the picture: x"), ((np.nan, 3.0), "finite")]
+)
+def test_a_visible_point_outside_the_picture_or_without_position_is_refused(
+    tmp_path, monkeypatch, place, named
+):
     arrays = set_arrays()
     arrays["points"][0, 0] = place
     name = f"outside{place[0]:g}"

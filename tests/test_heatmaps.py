@@ -37,7 +37,9 @@ def test_each_pixel_has_the_gaussian_of_its_nearest_point_of_the_class(points, s
     for b, c, i, j in itertools.product(range(len(points)), range(CLASSES), *map(range, SIZE)):
         squares = [
             (j - x) ** 2 + (i - y) ** 2
-            for (x, y), label, valid in zip(points.xy[b].tolist(), points.label[b], points.valid[b], strict=True)
+            for (x, y), label, valid in zip(
+                points.xy[b].tolist(), points.label[b], points.valid[b], strict=True
+            )
             if valid and label == c
         ]
         wanted = math.exp(-min(squares) / (2 * sigma**2)) if squares else 0.0
@@ -77,7 +79,8 @@ def test_no_image_leaks_into_another(points):
 @given(batches(SIZE, 1))
 def test_the_order_of_points_and_their_repetition_change_nothing(points):
     twice = Points(
-        torch.cat([points.xy.flip(1), points.xy], 1), torch.cat([points.label.flip(1), points.label], 1),
+        torch.cat([points.xy.flip(1), points.xy], 1),
+        torch.cat([points.label.flip(1), points.label], 1),
         torch.cat([points.valid.flip(1), points.valid], 1),
     )
     assert torch.equal(heatmaps.render(points, SIZE, 1, 1.5), heatmaps.render(twice, SIZE, 1, 1.5))
@@ -85,8 +88,9 @@ def test_the_order_of_points_and_their_repetition_change_nothing(points):
 
 @given(batches(SIZE, 1))
 def test_a_mirrored_picture_has_mirrored_maps(points):
-    mirrored = Points(torch.tensor([SIZE[1] - 1.0, 0.0]) + points.xy * torch.tensor([-1.0, 1.0]), points.label,
-                      points.valid)
+    mirrored = Points(
+        torch.tensor([SIZE[1] - 1.0, 0.0]) + points.xy * torch.tensor([-1.0, 1.0]), points.label, points.valid
+    )
     maps = heatmaps.render(points, SIZE, 1, 1.2)
     assert torch.allclose(heatmaps.render(mirrored, SIZE, 1, 1.2), maps.flip(3), atol=1e-6)
 
@@ -152,35 +156,41 @@ def test_a_perfect_overlap_leaves_no_room():
     assert heatmaps.object_radius(10.0, 20.0, 1.0) == pytest.approx(0.0, abs=1e-9)
 
 
-@pytest.mark.parametrize(("arguments", "error", "named"), [
-    (((8, 8), 1, 0.0), ValueError, "sigma must be finite and above 0, got 0.0"),
-    (((8, 8), 1, -1.0), ValueError, "sigma"),
-    (((8, 8), 1, math.nan), ValueError, "sigma"),
-    (((8, 8), 1, math.inf), ValueError, "sigma"),
-    (((8, 8), 1, "1"), TypeError, "sigma must be a number, got '1'"),
-    (((8, 8), 1, True), TypeError, "sigma"),
-    (((8, 0), 1, 1.0), ValueError, "size must be"),
-    (((8, 8.0), 1, 1.0), ValueError, "size must be"),
-    ((8, 1, 1.0), ValueError, "size must be .* got 8"),
-    (((8, 8, 8), 1, 1.0), ValueError, "size must be"),
-    (((8, 8), 0, 1.0), ValueError, "classes must be an integer above 0, got 0"),
-    (((8, 8), 1.0, 1.0), ValueError, "classes"),
-    (((8, 4), 1, 1.0), ValueError, "outside the picture: x"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "error", "named"),
+    [
+        (((8, 8), 1, 0.0), ValueError, "sigma must be finite and above 0, got 0.0"),
+        (((8, 8), 1, -1.0), ValueError, "sigma"),
+        (((8, 8), 1, math.nan), ValueError, "sigma"),
+        (((8, 8), 1, math.inf), ValueError, "sigma"),
+        (((8, 8), 1, "1"), TypeError, "sigma must be a number, got '1'"),
+        (((8, 8), 1, True), TypeError, "sigma"),
+        (((8, 0), 1, 1.0), ValueError, "size must be"),
+        (((8, 8.0), 1, 1.0), ValueError, "size must be"),
+        ((8, 1, 1.0), ValueError, "size must be .* got 8"),
+        (((8, 8, 8), 1, 1.0), ValueError, "size must be"),
+        (((8, 8), 0, 1.0), ValueError, "classes must be an integer above 0, got 0"),
+        (((8, 8), 1.0, 1.0), ValueError, "classes"),
+        (((8, 4), 1, 1.0), ValueError, "outside the picture: x"),
+    ],
+)
 @pytest.mark.bad_input
 def test_bad_arguments_of_render_are_named(arguments, error, named):
     with pytest.raises(error, match=named):
         heatmaps.render(one(5.0, 2.0), *arguments)
 
 
-@pytest.mark.parametrize(("arguments", "error", "named"), [
-    ((0.0, 4.0), ValueError, "height"),
-    ((4.0, -1.0), ValueError, "width"),
-    ((4.0, math.nan), ValueError, "width"),
-    ((4.0, 4.0, 0.0), ValueError, "min_iou must be in"),
-    ((4.0, 4.0, 1.5), ValueError, "min_iou must be in"),
-    ((4.0, 4.0, math.nan), ValueError, "min_iou must be in"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "error", "named"),
+    [
+        ((0.0, 4.0), ValueError, "height"),
+        ((4.0, -1.0), ValueError, "width"),
+        ((4.0, math.nan), ValueError, "width"),
+        ((4.0, 4.0, 0.0), ValueError, "min_iou must be in"),
+        ((4.0, 4.0, 1.5), ValueError, "min_iou must be in"),
+        ((4.0, 4.0, math.nan), ValueError, "min_iou must be in"),
+    ],
+)
 @pytest.mark.bad_input
 def test_bad_arguments_of_object_radius_are_named(arguments, error, named):
     with pytest.raises(error, match=named):

@@ -18,6 +18,7 @@ LOGITS = (-60.0, -30.0, -12.5, -3.0, -0.7, 0.0, 1e-3, 0.7, 3.0, 12.5, 30.0, 60.0
 
 # The papers' equations in decimal arithmetic, where 1 - p does not round.
 
+
 def probability(x):
     return 1 / (1 + (-x).exp())
 
@@ -49,22 +50,42 @@ def cross_entropy(x, y, weight=1):
 
 FORMULAS = {
     "bce": (lambda x, y: losses.bce(x, y), lambda x, y: cross_entropy(x, y), (0.0, 0.3, 1.0)),
-    "weighted bce": (lambda x, y: losses.weighted_bce(x, y, positive_weight=7.0),
-                     lambda x, y: cross_entropy(x, y, 7), (0.0, 0.3, 1.0)),
+    "weighted bce": (
+        lambda x, y: losses.weighted_bce(x, y, positive_weight=7.0),
+        lambda x, y: cross_entropy(x, y, 7),
+        (0.0, 0.3, 1.0),
+    ),
     "focal": (lambda x, y: losses.focal(x, y), lin_2017, (0.0, 1.0)),
-    "focal as in RetinaNet": (lambda x, y: losses.focal(x, y, gamma=2.0, alpha=0.25),
-                              lambda x, y: lin_2017(x, y, 2, Decimal("0.25")), (0.0, 1.0)),
-    "focal 0.5": (lambda x, y: losses.focal(x, y, gamma=0.5),
-                  lambda x, y: lin_2017(x, y, Decimal("0.5")), (0.0, 1.0)),
-    "distance-aware elsewhere": (lambda x, y: losses.distance_aware(x, torch.zeros_like(x).bool(), y),
-                                 lambda x, y: law_2018(x, False, y), (0.0, 0.3, 0.9, 1.0)),
-    "distance-aware positive": (lambda x, y: losses.distance_aware(x, torch.ones_like(x).bool(), y),
-                                lambda x, y: law_2018(x, True, y), (0.9, 1.0)),
+    "focal as in RetinaNet": (
+        lambda x, y: losses.focal(x, y, gamma=2.0, alpha=0.25),
+        lambda x, y: lin_2017(x, y, 2, Decimal("0.25")),
+        (0.0, 1.0),
+    ),
+    "focal 0.5": (
+        lambda x, y: losses.focal(x, y, gamma=0.5),
+        lambda x, y: lin_2017(x, y, Decimal("0.5")),
+        (0.0, 1.0),
+    ),
+    "distance-aware elsewhere": (
+        lambda x, y: losses.distance_aware(x, torch.zeros_like(x).bool(), y),
+        lambda x, y: law_2018(x, False, y),
+        (0.0, 0.3, 0.9, 1.0),
+    ),
+    "distance-aware positive": (
+        lambda x, y: losses.distance_aware(x, torch.ones_like(x).bool(), y),
+        lambda x, y: law_2018(x, True, y),
+        (0.9, 1.0),
+    ),
     "distance-aware 1, 2": (
         lambda x, y: losses.distance_aware(x, torch.zeros_like(x).bool(), y, alpha=1.0, beta=2.0),
-        lambda x, y: law_2018(x, False, y, 1, 2), (0.0, 0.3, 1.0)),
-    "mse": (lambda x, y: losses.mse(x, y, scale=3.0, positive_weight=2.0),
-            lambda x, y: (1 + 2 * y) * (x - 3 * y) ** 2, (0.0, 0.3, 1.0)),
+        lambda x, y: law_2018(x, False, y, 1, 2),
+        (0.0, 0.3, 1.0),
+    ),
+    "mse": (
+        lambda x, y: losses.mse(x, y, scale=3.0, positive_weight=2.0),
+        lambda x, y: (1 + 2 * y) * (x - 3 * y) ** 2,
+        (0.0, 0.3, 1.0),
+    ),
 }
 
 
@@ -88,7 +109,10 @@ def test_gradients_are_those_of_the_papers_equations(name):
         ours(x, torch.full((len(LOGITS),), y, dtype=torch.float64)).sum().backward()
         with localcontext(prec=120):
             step, at = Decimal("1e-30"), [Decimal(a) for a in LOGITS]
-            exact = [float((formula(a + step, Decimal(y)) - formula(a - step, Decimal(y))) / (2 * step)) for a in at]
+            exact = [
+                float((formula(a + step, Decimal(y)) - formula(a - step, Decimal(y))) / (2 * step))
+                for a in at
+            ]
         assert x.grad.tolist() == pytest.approx(exact, rel=1e-9, abs=1e-15)
 
 
@@ -102,14 +126,18 @@ def test_the_whole_of_law_2018_on_a_small_map():
             y = (-Decimal(squares) / (2 * Decimal("1.5") ** 2)).exp()
             total += law_2018(Decimal(float(logits[0, 0, row, column])), squares == 0, y)
     points = Points.from_lists([(places, [0, 0])])
-    assert float(losses.make("distance-aware", sigma=1.5)(logits, points)) == pytest.approx(float(total / 2), rel=1e-6)
+    assert float(losses.make("distance-aware", sigma=1.5)(logits, points)) == pytest.approx(
+        float(total / 2), rel=1e-6
+    )
 
 
 def test_published_numbers_of_focal_loss():
-    # Lin et al. 2017, section 3.2: at gamma 2, p_t = 0.9 pays 100 times less than under CE, p_t = 0.968 1000 times.
+    # Lin et al. 2017, section 3.2: at gamma 2, p_t = 0.9 pays 100 times less than under CE, 0.968 1000.
     for p, ratio in ((0.9, 100), (0.968, 1000)):
         x, label = torch.tensor([math.log(p / (1 - p))]), torch.ones(1)
-        assert float(losses.bce(x, label) / losses.focal(x, label, gamma=2.0)) == pytest.approx(ratio, rel=0.03)
+        assert float(losses.bce(x, label) / losses.focal(x, label, gamma=2.0)) == pytest.approx(
+            ratio, rel=0.03
+        )
 
 
 def test_the_prior_of_retinanet():
@@ -130,7 +158,7 @@ def test_confident_logits_have_finite_values_and_the_right_gradients(dtype):
     }
     for name, value in forms.items():
         assert value.tolist() == [1e4, 1e4, 0.0, 0.0], name
-        grad, = torch.autograd.grad(value.sum(), x)
+        (grad,) = torch.autograd.grad(value.sum(), x)
         assert grad.tolist() == [1.0, -1.0, 0.0, 0.0], name
 
 
@@ -181,12 +209,14 @@ def test_from_the_points_is_the_sum_of_the_dense_form(name, normalizer, data):
     value, dense = loss(logits, points), loss.elementwise(logits, points).sum()
     dense = dense / (max(1, int(points.valid.sum())) if normalizer == "points" else logits.numel())
     assert float(value) == pytest.approx(float(dense), rel=1e-12)
-    grad, = torch.autograd.grad(value, logits)
-    dense_grad, = torch.autograd.grad(dense, logits)
+    (grad,) = torch.autograd.grad(value, logits)
+    (dense_grad,) = torch.autograd.grad(dense, logits)
     assert torch.allclose(grad, dense_grad, rtol=1e-12, atol=1e-14)
     coarse = Points(points.xy.float(), points.label, points.valid)
     value, dense = loss(logits.detach().float(), coarse), loss.elementwise(logits.detach().float(), coarse)
-    dense = dense.double().sum() / (max(1, int(points.valid.sum())) if normalizer == "points" else logits.numel())
+    dense = dense.double().sum() / (
+        max(1, int(points.valid.sum())) if normalizer == "points" else logits.numel()
+    )
     assert float(value) == pytest.approx(float(dense), rel=1e-6)
 
 
@@ -199,8 +229,8 @@ def test_bug_a_well_trained_map_loses_its_loss_to_cancellation(name):
     loss, points = losses.make(name), one(7.0, 5.0)
     value, dense = loss(logits, points), loss.elementwise(logits, points).sum()
     assert float(value) == pytest.approx(float(dense), rel=1e-5)
-    grad, = torch.autograd.grad(value, logits)
-    dense_grad, = torch.autograd.grad(dense, logits)
+    (grad,) = torch.autograd.grad(value, logits)
+    (dense_grad,) = torch.autograd.grad(dense, logits)
     assert torch.allclose(grad, dense_grad, rtol=1e-4, atol=0)
 
 
@@ -218,7 +248,9 @@ def test_memory_layout_and_padding_do_not_change_the_loss(name):
     loss, logits = losses.make(name), torch.randn(2, 3, *SIZE)
     points = Points.from_lists([([[1.0, 2.0], [5.5, 3.3]], [0, 2]), ([[0.0, 0.0]], [1])])
     value = loss(logits, points)
-    assert float(loss(logits.contiguous(memory_format=torch.channels_last), points)) == pytest.approx(float(value))
+    assert float(loss(logits.contiguous(memory_format=torch.channels_last), points)) == pytest.approx(
+        float(value)
+    )
     padded = Points(
         torch.cat([torch.full((2, 3, 2), torch.nan), points.xy], 1),
         torch.cat([torch.full((2, 3), 7), points.label], 1),
@@ -246,8 +278,11 @@ def test_without_points_the_negative_term_is_left_with_a_finite_gradient(name, s
     logits = torch.randn(2, CLASSES, *SIZE, requires_grad=True)
     value = losses.make(name)(logits, none(2, slots))
     zeros = torch.zeros_like(logits)
-    alone = {"mse": losses.mse(logits, zeros), "focal": losses.focal(logits, zeros),
-             "distance-aware": losses.focal(logits, zeros)}.get(name, losses.bce(logits, zeros))
+    alone = {
+        "mse": losses.mse(logits, zeros),
+        "focal": losses.focal(logits, zeros),
+        "distance-aware": losses.focal(logits, zeros),
+    }.get(name, losses.bce(logits, zeros))
     assert float(value) == pytest.approx(float(alone.sum()), rel=1e-6)
     value.backward()
     assert torch.isfinite(logits.grad).all() and (logits.grad != 0).any()
@@ -307,10 +342,12 @@ def root(slope, low=-40.0, high=40.0):
 
 def best(loss, y):
     """The logit at which a loss of one pixel with target y is smallest."""
+
     def slope(x):
         logit = torch.tensor([x], dtype=torch.float64, requires_grad=True)
         loss(logit, torch.tensor([y], dtype=torch.float64)).sum().backward()
         return float(logit.grad)
+
     return root(slope)
 
 
@@ -323,7 +360,9 @@ def test_where_each_loss_is_smallest_for_a_soft_target(y):
     assert sigmoid(best(losses.bce, y)) == pytest.approx(y, abs=1e-9)
     weighted = sigmoid(best(lambda x, t: losses.weighted_bce(x, t, positive_weight=5.0), y))
     assert weighted == pytest.approx(5 * y / (5 * y + 1 - y), abs=1e-9)
-    assert best(lambda x, t: losses.mse(x, t, scale=2.0, positive_weight=3.0), y) == pytest.approx(2 * y, abs=1e-9)
+    assert best(lambda x, t: losses.mse(x, t, scale=2.0, positive_weight=3.0), y) == pytest.approx(
+        2 * y, abs=1e-9
+    )
 
 
 @pytest.mark.parametrize(("y", "p"), [(0.3, 0.422), (0.9, 0.694), (0.5, 0.5)])
@@ -336,8 +375,8 @@ def test_focal_loss_draws_probabilities_to_the_middle(y, p):
 def test_distance_aware_takes_the_heatmap_for_a_weight_and_never_for_a_target(x, y):
     logit = torch.tensor([x], dtype=torch.float64, requires_grad=True)
     heat = torch.tensor([y], dtype=torch.float64)
-    up, = torch.autograd.grad(losses.distance_aware(logit, torch.tensor([True]), heat).sum(), logit)
-    down, = torch.autograd.grad(losses.distance_aware(logit, torch.tensor([False]), heat).sum(), logit)
+    (up,) = torch.autograd.grad(losses.distance_aware(logit, torch.tensor([True]), heat).sum(), logit)
+    (down,) = torch.autograd.grad(losses.distance_aware(logit, torch.tensor([False]), heat).sum(), logit)
     assert float(up) < 0 < float(down)
 
 
@@ -378,29 +417,42 @@ def test_scores_grow_with_the_output_and_read_as_the_target(name):
 
 def test_options_fill_in_defaults_and_names_are_known():
     assert NAMES == ["bce", "weighted-bce", "focal", "soft-bce", "mse", "distance-aware"]
-    assert losses.options("distance-aware") == {"normalizer": "points", "alpha": 2.0, "beta": 4.0, "sigma": 1.5}
+    assert losses.options("distance-aware") == {
+        "normalizer": "points",
+        "alpha": 2.0,
+        "beta": 4.0,
+        "sigma": 1.5,
+    }
 
 
-@pytest.mark.parametrize(("name", "given_options", "error", "named"), [
-    ("distance-awear", {}, ValueError, "did you mean 'distance-aware'"),
-    ("", {}, ValueError, "no loss is named ''; known: bce"),
-    ("focal", {"gama": 2.0}, ValueError, "focal has no option 'gama'.*did you mean 'gamma'"),
-    ("bce", {"sigma": 1.0}, ValueError, "bce has no option 'sigma'"),
-    ("focal", {"gamma": -1.0}, ValueError, "gamma must be finite and at least 0, got -1.0"),
-    ("focal", {"gamma": math.nan}, ValueError, "gamma"),
-    ("focal", {"gamma": "2"}, TypeError, "gamma must be a number.*'2'"),
-    ("focal", {"gamma": None}, TypeError, "gamma must be a number"),
-    ("focal", {"alpha": 1.5}, ValueError, "alpha must be None or in"),
-    ("focal", {"alpha": True}, TypeError, "alpha"),
-    ("distance-aware", {"beta": -0.1}, ValueError, "beta"),
-    ("distance-aware", {"alpha": math.inf}, ValueError, "alpha"),
-    ("distance-aware", {"sigma": 0.0}, ValueError, "sigma"),
-    ("soft-bce", {"sigma": -1.0}, ValueError, "sigma"),
-    ("mse", {"scale": 0.0}, ValueError, "scale"),
-    ("mse", {"positive_weight": -1.0}, ValueError, "positive_weight"),
-    ("weighted-bce", {"positive_weight": math.inf}, ValueError, "positive_weight"),
-    ("bce", {"normalizer": "images"}, ValueError, "normalizer must be one of points, pixels, got 'images'"),
-])
+@pytest.mark.parametrize(
+    ("name", "given_options", "error", "named"),
+    [
+        ("distance-awear", {}, ValueError, "did you mean 'distance-aware'"),
+        ("", {}, ValueError, "no loss is named ''; known: bce"),
+        ("focal", {"gama": 2.0}, ValueError, "focal has no option 'gama'.*did you mean 'gamma'"),
+        ("bce", {"sigma": 1.0}, ValueError, "bce has no option 'sigma'"),
+        ("focal", {"gamma": -1.0}, ValueError, "gamma must be finite and at least 0, got -1.0"),
+        ("focal", {"gamma": math.nan}, ValueError, "gamma"),
+        ("focal", {"gamma": "2"}, TypeError, "gamma must be a number.*'2'"),
+        ("focal", {"gamma": None}, TypeError, "gamma must be a number"),
+        ("focal", {"alpha": 1.5}, ValueError, "alpha must be None or in"),
+        ("focal", {"alpha": True}, TypeError, "alpha"),
+        ("distance-aware", {"beta": -0.1}, ValueError, "beta"),
+        ("distance-aware", {"alpha": math.inf}, ValueError, "alpha"),
+        ("distance-aware", {"sigma": 0.0}, ValueError, "sigma"),
+        ("soft-bce", {"sigma": -1.0}, ValueError, "sigma"),
+        ("mse", {"scale": 0.0}, ValueError, "scale"),
+        ("mse", {"positive_weight": -1.0}, ValueError, "positive_weight"),
+        ("weighted-bce", {"positive_weight": math.inf}, ValueError, "positive_weight"),
+        (
+            "bce",
+            {"normalizer": "images"},
+            ValueError,
+            "normalizer must be one of points, pixels, got 'images'",
+        ),
+    ],
+)
 @pytest.mark.bad_input
 def test_bad_names_and_options_are_named(name, given_options, error, named):
     with pytest.raises(error, match=named):
@@ -410,26 +462,45 @@ def test_bad_names_and_options_are_named(name, given_options, error, named):
 X = torch.zeros(2, 3)
 
 
-@pytest.mark.parametrize(("call", "error", "named"), [
-    (lambda: losses.focal(X.long(), X), TypeError, "logits must be floating point"),
-    (lambda: losses.focal(X, X.long()), TypeError, "labels must be bool or floating point, got torch.int64"),
-    (lambda: losses.focal(X, X[:1]), ValueError, r"labels must have the logits' shape \(2, 3\), got \(1, 3\)"),
-    (lambda: losses.focal(X, X - 0.1), ValueError, r"labels must be in \[0, 1\]"),
-    (lambda: losses.focal(X, X + torch.nan), ValueError, r"labels must be in \[0, 1\] and not NaN"),
-    (lambda: losses.focal(X, X, gamma=-1.0), ValueError, "gamma"),
-    (lambda: losses.focal(X, X, alpha=-0.1), ValueError, "alpha"),
-    (lambda: losses.weighted_bce(X, X, positive_weight=-1.0), ValueError, "positive_weight"),
-    (lambda: losses.weighted_bce(X, X + 1.5), ValueError, "labels"),
-    (lambda: losses.distance_aware(X, X, X), TypeError, "positives must be bool"),
-    (lambda: losses.distance_aware(X, X[0].bool(), X), ValueError, "positives must have the logits' shape"),
-    (lambda: losses.distance_aware(X, X.bool(), X + 1.1), ValueError, r"heatmap must be in \[0, 1\]"),
-    (lambda: losses.distance_aware(X, X.bool(), X[:, :2]), ValueError, "heatmap must have the logits' shape"),
-    (lambda: losses.mse(X, X - 1), ValueError, "heatmap"),
-    (lambda: losses.mse(X, X, scale=-1.0), ValueError, "scale"),
-    (lambda: losses.prior_bias(0.0), ValueError, "probability must be in .* got 0.0"),
-    (lambda: losses.prior_bias(1.0), ValueError, "probability"),
-    (lambda: losses.prior_bias(math.nan), ValueError, "probability"),
-])
+@pytest.mark.parametrize(
+    ("call", "error", "named"),
+    [
+        (lambda: losses.focal(X.long(), X), TypeError, "logits must be floating point"),
+        (
+            lambda: losses.focal(X, X.long()),
+            TypeError,
+            "labels must be bool or floating point, got torch.int64",
+        ),
+        (
+            lambda: losses.focal(X, X[:1]),
+            ValueError,
+            r"labels must have the logits' shape \(2, 3\), got \(1, 3\)",
+        ),
+        (lambda: losses.focal(X, X - 0.1), ValueError, r"labels must be in \[0, 1\]"),
+        (lambda: losses.focal(X, X + torch.nan), ValueError, r"labels must be in \[0, 1\] and not NaN"),
+        (lambda: losses.focal(X, X, gamma=-1.0), ValueError, "gamma"),
+        (lambda: losses.focal(X, X, alpha=-0.1), ValueError, "alpha"),
+        (lambda: losses.weighted_bce(X, X, positive_weight=-1.0), ValueError, "positive_weight"),
+        (lambda: losses.weighted_bce(X, X + 1.5), ValueError, "labels"),
+        (lambda: losses.distance_aware(X, X, X), TypeError, "positives must be bool"),
+        (
+            lambda: losses.distance_aware(X, X[0].bool(), X),
+            ValueError,
+            "positives must have the logits' shape",
+        ),
+        (lambda: losses.distance_aware(X, X.bool(), X + 1.1), ValueError, r"heatmap must be in \[0, 1\]"),
+        (
+            lambda: losses.distance_aware(X, X.bool(), X[:, :2]),
+            ValueError,
+            "heatmap must have the logits' shape",
+        ),
+        (lambda: losses.mse(X, X - 1), ValueError, "heatmap"),
+        (lambda: losses.mse(X, X, scale=-1.0), ValueError, "scale"),
+        (lambda: losses.prior_bias(0.0), ValueError, "probability must be in .* got 0.0"),
+        (lambda: losses.prior_bias(1.0), ValueError, "probability"),
+        (lambda: losses.prior_bias(math.nan), ValueError, "probability"),
+    ],
+)
 @pytest.mark.bad_input
 def test_bad_arguments_of_the_elementwise_forms_are_named(call, error, named):
     with pytest.raises(error, match=named):
@@ -438,24 +509,34 @@ def test_bad_arguments_of_the_elementwise_forms_are_named(call, error, named):
 
 def test_bug_bce_takes_bool_labels():
     labels = torch.tensor([True, False])
-    assert torch.equal(losses.bce(torch.tensor([1.0, 2.0]), labels),
-                       losses.bce(torch.tensor([1.0, 2.0]), labels.float()))
+    assert torch.equal(
+        losses.bce(torch.tensor([1.0, 2.0]), labels), losses.bce(torch.tensor([1.0, 2.0]), labels.float())
+    )
 
 
-@pytest.mark.parametrize(("labels", "error"), [
-    (X - 0.1, ValueError), (X + 1.1, ValueError), (X + torch.nan, ValueError), (X[:1], ValueError),
-    (X.long(), TypeError),
-])
+@pytest.mark.parametrize(
+    ("labels", "error"),
+    [
+        (X - 0.1, ValueError),
+        (X + 1.1, ValueError),
+        (X + torch.nan, ValueError),
+        (X[:1], ValueError),
+        (X.long(), TypeError),
+    ],
+)
 @pytest.mark.bad_input
 def test_bug_bad_labels_of_bce_are_named(labels, error):
     with pytest.raises(error, match="labels"):
         losses.bce(X, labels)
 
 
-@pytest.mark.parametrize(("call", "named"), [
-    (lambda: losses.focal(X, X, alpha="a"), "alpha"),
-    (lambda: losses.prior_bias("a"), "probability"),
-])
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: losses.focal(X, X, alpha="a"), "alpha"),
+        (lambda: losses.prior_bias("a"), "probability"),
+    ],
+)
 @pytest.mark.bad_input
 def test_bug_arguments_that_are_no_numbers_are_named(call, named):
     with pytest.raises(TypeError, match=named):
@@ -465,15 +546,18 @@ def test_bug_arguments_that_are_no_numbers_are_named(call, named):
 MAPS = torch.zeros(1, 2, 6, 8)
 
 
-@pytest.mark.parametrize(("logits", "points", "error", "named"), [
-    (MAPS.long(), one(1.0, 1.0), TypeError, "logits must be a floating point tensor, got torch.int64"),
-    ([0.0], one(1.0, 1.0), TypeError, "logits must be a floating point tensor, got list"),
-    (MAPS[0], one(1.0, 1.0), ValueError, "logits must have shape"),
-    (MAPS.expand(3, -1, -1, -1), one(1.0, 1.0), ValueError, "logits hold 3 images, points 1"),
-    (MAPS, [[1.0, 1.0]], TypeError, "points must be falloff.points.Points, got list"),
-    (MAPS, one(8.0, 1.0), ValueError, "outside the picture: x"),
-    (MAPS, one(1.0, 1.0, label=2), ValueError, r"label 2 is not in \[0, 2\)"),
-])
+@pytest.mark.parametrize(
+    ("logits", "points", "error", "named"),
+    [
+        (MAPS.long(), one(1.0, 1.0), TypeError, "logits must be a floating point tensor, got torch.int64"),
+        ([0.0], one(1.0, 1.0), TypeError, "logits must be a floating point tensor, got list"),
+        (MAPS[0], one(1.0, 1.0), ValueError, "logits must have shape"),
+        (MAPS.expand(3, -1, -1, -1), one(1.0, 1.0), ValueError, "logits hold 3 images, points 1"),
+        (MAPS, [[1.0, 1.0]], TypeError, "points must be falloff.points.Points, got list"),
+        (MAPS, one(8.0, 1.0), ValueError, "outside the picture: x"),
+        (MAPS, one(1.0, 1.0, label=2), ValueError, r"label 2 is not in \[0, 2\)"),
+    ],
+)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.bad_input
 def test_bad_maps_and_points_are_named(name, logits, points, error, named):

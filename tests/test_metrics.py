@@ -48,7 +48,9 @@ def test_a_prediction_takes_the_nearest_free_point_of_its_class_and_the_best_sco
 
 
 def test_a_second_prediction_on_one_point_is_false():
-    found = metrics.match(scored([(0.0, 0.0, 0, 0.6), (0.1, 0.0, 0, 0.7)]), labelled([(0.0, 0.0, 0)]), radius=1.0)
+    found = metrics.match(
+        scored([(0.0, 0.0, 0, 0.6), (0.1, 0.0, 0, 0.7)]), labelled([(0.0, 0.0, 0)]), radius=1.0
+    )
     assert found.truth.tolist() == [[-1, 0]]
 
 
@@ -59,8 +61,12 @@ def test_a_distance_equal_to_the_radius_still_matches():
 
 
 def test_padding_on_either_side_matches_nothing():
-    predicted = Points(torch.zeros(1, 2, 2), torch.zeros(1, 2, dtype=torch.int64), torch.tensor([[True, False]]),
-                       torch.tensor([[0.1, 0.9]]))
+    predicted = Points(
+        torch.zeros(1, 2, 2),
+        torch.zeros(1, 2, dtype=torch.int64),
+        torch.tensor([[True, False]]),
+        torch.tensor([[0.1, 0.9]]),
+    )
     truth = labelled([(0.0, 0.0, 0)])
     assert metrics.match(predicted, truth, radius=1.0).truth.tolist() == [[0, -1]]
     assert metrics.match(predicted, none(1, 2), radius=1.0).truth.tolist() == [[-1, -1]]
@@ -75,15 +81,20 @@ def test_matching_follows_its_rule_on_random_cases(seed, radius):
         taken = set()
         for m in sorted(range(6), key=lambda m: -float(predicted.score[b, m])):
             near = [
-                (math.dist(predicted.xy[b, m].tolist(), truth.xy[b, n].tolist()), n) for n in range(5)
-                if predicted.valid[b, m] and truth.valid[b, n] and predicted.label[b, m] == truth.label[b, n]
+                (math.dist(predicted.xy[b, m].tolist(), truth.xy[b, n].tolist()), n)
+                for n in range(5)
+                if predicted.valid[b, m]
+                and truth.valid[b, n]
+                and predicted.label[b, m] == truth.label[b, n]
                 and n not in taken
             ]
             distance, n = min(near, default=(math.inf, -1))
             if distance > radius:
                 assert found.truth[b, m] == -1 and found.distance[b, m].isnan()
             else:
-                assert found.truth[b, m] == n and float(found.distance[b, m]) == pytest.approx(distance, abs=1e-6)
+                assert found.truth[b, m] == n and float(found.distance[b, m]) == pytest.approx(
+                    distance, abs=1e-6
+                )
                 taken.add(n)
         assert set(found.found[b].nonzero()[:, 0].tolist()) == taken
 
@@ -93,8 +104,10 @@ def test_matching_finds_at_least_half_of_what_the_best_matching_finds(seed):
     predicted, truth = random_case(seed)
     found = metrics.match(predicted, truth, radius=2.0).found.sum(1)
     for b in range(2):
-        allowed = (torch.cdist(predicted.xy[b : b + 1].double(), truth.xy[b : b + 1].double())[0] <= 2.0)
-        allowed &= (predicted.label[b][:, None] == truth.label[b]) & predicted.valid[b][:, None] & truth.valid[b]
+        allowed = torch.cdist(predicted.xy[b : b + 1].double(), truth.xy[b : b + 1].double())[0] <= 2.0
+        allowed &= (
+            (predicted.label[b][:, None] == truth.label[b]) & predicted.valid[b][:, None] & truth.valid[b]
+        )
         best = allowed.numpy()[linear_sum_assignment(allowed.numpy(), maximize=True)].sum()
         assert best / 2 <= found[b] <= best
 
@@ -122,7 +135,11 @@ def test_predictions_of_equal_score_enter_together():
     predicted = scored([(0.0, 0.0, 0, 0.5), (50.0, 0.0, 0, 0.5)])
     truth = labelled([(0.0, 0.0, 0)])
     curve = metrics.precision_recall(predicted, truth, radius=1.0)
-    assert (curve.threshold.tolist(), curve.precision.tolist(), curve.recall.tolist()) == ([0.5], [0.5], [1.0])
+    assert (curve.threshold.tolist(), curve.precision.tolist(), curve.recall.tolist()) == (
+        [0.5],
+        [0.5],
+        [1.0],
+    )
     assert metrics.average_precision(predicted, truth, radius=1.0) == 0.5
 
 
@@ -232,7 +249,7 @@ def test_scores_outside_0_and_1_and_empty_bins_are_defined():
 
 
 def test_presence_is_told_by_the_highest_score_of_a_map():
-    # Present: (0, 0) at 0.9 and (1, 1) at 0.4. Absent: (0, 1) at 0.6 and (1, 0) at 0.1. 3 of 4 pairs are in order.
+    # Present: (0, 0) at 0.9 and (1, 1) at 0.4. Absent: (0, 1) at 0.6, (1, 0) at 0.1: 3 of 4 in order.
     scores = torch.zeros(2, 2, 3, 3)
     for place, score in {(0, 0): 0.9, (1, 1): 0.4, (0, 1): 0.6, (1, 0): 0.1}.items():
         scores[(*place, 1, 1)] = score
@@ -245,18 +262,30 @@ def test_presence_is_told_by_the_highest_score_of_a_map():
 GOOD = {"predicted": scored([(0.0, 0.0, 0, 0.5)]), "truth": labelled([(0.0, 0.0, 0)]), "radius": 1.0}
 
 
-@pytest.mark.parametrize(("changed", "error", "named"), [
-    ({"radius": 0.0}, ValueError, "radius must be finite and above 0, got 0.0"),
-    ({"radius": -1.0}, ValueError, "radius"),
-    ({"radius": math.nan}, ValueError, "radius"),
-    ({"radius": "2"}, TypeError, "radius must be a number, got '2'"),
-    ({"predicted": labelled([(0.0, 0.0, 0)])}, ValueError, "predicted carries no score"),
-    ({"predicted": [[0.0]]}, TypeError, "predicted must be falloff.points.Points, got list"),
-    ({"truth": None}, TypeError, "truth must be"),
-    ({"truth": labelled([], [])}, ValueError, "predicted holds 1 images, truth 2"),
-])
-@pytest.mark.parametrize("metric", [metrics.match, metrics.average_precision, metrics.f1, metrics.reliability,
-                                    metrics.localisation_error, metrics.best_threshold])
+@pytest.mark.parametrize(
+    ("changed", "error", "named"),
+    [
+        ({"radius": 0.0}, ValueError, "radius must be finite and above 0, got 0.0"),
+        ({"radius": -1.0}, ValueError, "radius"),
+        ({"radius": math.nan}, ValueError, "radius"),
+        ({"radius": "2"}, TypeError, "radius must be a number, got '2'"),
+        ({"predicted": labelled([(0.0, 0.0, 0)])}, ValueError, "predicted carries no score"),
+        ({"predicted": [[0.0]]}, TypeError, "predicted must be falloff.points.Points, got list"),
+        ({"truth": None}, TypeError, "truth must be"),
+        ({"truth": labelled([], [])}, ValueError, "predicted holds 1 images, truth 2"),
+    ],
+)
+@pytest.mark.parametrize(
+    "metric",
+    [
+        metrics.match,
+        metrics.average_precision,
+        metrics.f1,
+        metrics.reliability,
+        metrics.localisation_error,
+        metrics.best_threshold,
+    ],
+)
 @pytest.mark.bad_input
 def test_bad_arguments_are_named(metric, changed, error, named):
     with pytest.raises(error, match=named):

@@ -44,9 +44,15 @@ def test_points_within_the_picture_are_accepted_up_to_its_edge(points):
     points.check_inside((6, 9), 3)
 
 
-@pytest.mark.parametrize(("x", "y", "named"), [
-    (-0.51, 2.0, "x reaches from -0.51"), (9.51, 2.0, "to 9.51"), (3.0, -0.6, "y reaches"), (3.0, 6.0, "y reaches"),
-])
+@pytest.mark.parametrize(
+    ("x", "y", "named"),
+    [
+        (-0.51, 2.0, "x reaches from -0.51"),
+        (9.51, 2.0, "to 9.51"),
+        (3.0, -0.6, "y reaches"),
+        (3.0, 6.0, "y reaches"),
+    ],
+)
 def test_a_point_outside_the_picture_is_refused(x, y, named):
     with pytest.raises(ValueError, match=named):
         one(x, y).check_inside((6, 10), 1)
@@ -77,20 +83,27 @@ def test_moving_keeps_everything():
     assert points.xy.tolist() == [[[1.0, 2.0]]] and points.score.tolist() == [[0.5]]
 
 
-@pytest.mark.parametrize(("changed", "error", "named"), [
-    ({"xy": [[0.0, 0.0]]}, TypeError, "xy must be a torch.Tensor, got list"),
-    ({"xy": torch.zeros(2, 3, 2, dtype=torch.int64)}, TypeError, "xy must be floating point, got torch.int64"),
-    ({"xy": torch.zeros(2, 3, 3)}, ValueError, "xy must have shape"),
-    ({"xy": torch.zeros(3, 2)}, ValueError, "xy must have shape"),
-    ({"label": torch.zeros(2, 3)}, TypeError, "label must be int64, got torch.float32"),
-    ({"label": torch.zeros(2, 3, dtype=torch.int32)}, TypeError, "label must be int64, got torch.int32"),
-    ({"label": torch.zeros(2, 4, dtype=torch.int64)}, ValueError, "label must have the shape"),
-    ({"valid": torch.ones(2, 3)}, TypeError, "valid must be bool, got torch.float32"),
-    ({"valid": torch.ones(3, 2, dtype=torch.bool)}, ValueError, "valid must have the shape"),
-    ({"score": torch.ones(2, 3, dtype=torch.int64)}, TypeError, "score must be floating point"),
-    ({"score": torch.ones(2)}, ValueError, "score must have the shape"),
-    ({"score": 0.5}, TypeError, "score must be a torch.Tensor"),
-])
+@pytest.mark.parametrize(
+    ("changed", "error", "named"),
+    [
+        ({"xy": [[0.0, 0.0]]}, TypeError, "xy must be a torch.Tensor, got list"),
+        (
+            {"xy": torch.zeros(2, 3, 2, dtype=torch.int64)},
+            TypeError,
+            "xy must be floating point, got torch.int64",
+        ),
+        ({"xy": torch.zeros(2, 3, 3)}, ValueError, "xy must have shape"),
+        ({"xy": torch.zeros(3, 2)}, ValueError, "xy must have shape"),
+        ({"label": torch.zeros(2, 3)}, TypeError, "label must be int64, got torch.float32"),
+        ({"label": torch.zeros(2, 3, dtype=torch.int32)}, TypeError, "label must be int64, got torch.int32"),
+        ({"label": torch.zeros(2, 4, dtype=torch.int64)}, ValueError, "label must have the shape"),
+        ({"valid": torch.ones(2, 3)}, TypeError, "valid must be bool, got torch.float32"),
+        ({"valid": torch.ones(3, 2, dtype=torch.bool)}, ValueError, "valid must have the shape"),
+        ({"score": torch.ones(2, 3, dtype=torch.int64)}, TypeError, "score must be floating point"),
+        ({"score": torch.ones(2)}, ValueError, "score must have the shape"),
+        ({"score": 0.5}, TypeError, "score must be a torch.Tensor"),
+    ],
+)
 @pytest.mark.bad_input
 def test_wrong_types_and_shapes_are_named(changed, error, named):
     with pytest.raises(error, match=named):
@@ -112,15 +125,18 @@ def test_negative_labels_and_nan_scores_are_refused_with_their_place():
         Points(**GOOD, score=torch.full((2, 3), torch.nan))
 
 
-@pytest.mark.parametrize(("images", "error", "named"), [
-    ([], ValueError, "at least one"),
-    ([([[1.0, 2.0]],)], ValueError, "every image must be"),
-    ([([[1.0, 2.0]], [0]), ([[1.0, 2.0]], [0], [0.5])], ValueError, "every image must be"),
-    ([([], []), ([[1.0, 2.0]], [0, 1])], ValueError, "image 1: 1 positions"),
-    ([([[1.0, 2.0, 3.0]], [0])], ValueError, r"image 0: xy must have shape \(n, 2\)"),
-    ([([[1.0, 2.0]], [0.5])], TypeError, "image 0: label must hold integers"),
-    ([([[1.0, 2.0]], [True])], TypeError, "image 0: label must hold integers"),
-])
+@pytest.mark.parametrize(
+    ("images", "error", "named"),
+    [
+        ([], ValueError, "at least one"),
+        ([([[1.0, 2.0]],)], ValueError, "every image must be"),
+        ([([[1.0, 2.0]], [0]), ([[1.0, 2.0]], [0], [0.5])], ValueError, "every image must be"),
+        ([([], []), ([[1.0, 2.0]], [0, 1])], ValueError, "image 1: 1 positions"),
+        ([([[1.0, 2.0, 3.0]], [0])], ValueError, r"image 0: xy must have shape \(n, 2\)"),
+        ([([[1.0, 2.0]], [0.5])], TypeError, "image 0: label must hold integers"),
+        ([([[1.0, 2.0]], [True])], TypeError, "image 0: label must hold integers"),
+    ],
+)
 @pytest.mark.bad_input
 def test_lists_that_do_not_fit_are_named(images, error, named):
     with pytest.raises(error, match=named):

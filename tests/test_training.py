@@ -29,7 +29,11 @@ def same(one, other):
 
 def test_the_same_run_gives_the_same_record_bit_for_bit(records):
     one, other = records
-    assert same(one.curve, other.curve) and same(one.final, other.final) and same(one.validation, other.validation)
+    assert (
+        same(one.curve, other.curve)
+        and same(one.final, other.final)
+        and same(one.validation, other.validation)
+    )
     assert one.weights.keys() == other.weights.keys()
     assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
 
@@ -90,8 +94,9 @@ def test_the_first_answer_is_the_best_constant_one(spots):
     logits = net.eval()(torch.rand(1, 1, 16, 16))
     best = losses.best_constant(losses.make(run.loss), one.points[:256], one.size, 2)
     assert torch.allclose(logits, torch.full_like(logits, best))
-    assert torch.allclose(training._net(run.replace(bias=-3.0), one).eval()(torch.rand(1, 1, 16, 16)),
-                          torch.tensor(-3.0))
+    assert torch.allclose(
+        training._net(run.replace(bias=-3.0), one).eval()(torch.rand(1, 1, 16, 16)), torch.tensor(-3.0)
+    )
 
 
 @settings(max_examples=10)
@@ -135,7 +140,16 @@ def perfect(sigma=1.0):
 
 def test_perfect_maps_measure_as_perfect():
     found = measure(*perfect(sigma=0.3))
-    for name in ("ap", "ap_1", "ap_4", "ap_worst_class", "f1", "class_accuracy", "presence_auroc", "score_at_points"):
+    for name in (
+        "ap",
+        "ap_1",
+        "ap_4",
+        "ap_worst_class",
+        "f1",
+        "class_accuracy",
+        "presence_auroc",
+        "score_at_points",
+    ):
         assert found[name] == 1.0, name
     assert found["error"] == 0.0
     assert found["score_elsewhere"] == pytest.approx(0.0, abs=1e-3)
@@ -188,66 +202,103 @@ def test_naming_a_default_describes_the_same_run():
 
 @pytest.mark.bad_input  # an int where the signature says float
 def test_a_whole_number_describes_the_same_run_as_its_fraction():
-    one, other = (
-        Run(learning_rate=n, head_std=n, bias=n, loss_options={"sigma": n}) for n in (1, 1.0)
-    )
+    one, other = (Run(learning_rate=n, head_std=n, bias=n, loss_options={"sigma": n}) for n in (1, 1.0))
     assert one.describe() == other.describe() and repr(one.describe()) == repr(other.describe())
     assert one == other and hash(one) == hash(other)
 
 
-@pytest.mark.parametrize("field", ["dataset", "size", "width", "loss", "head_std", "bias", "learning_rate", "schedule",
-                                   "steps", "batch", "seed", "evaluations", "precision", "device"])
+@pytest.mark.parametrize(
+    "field",
+    [
+        "dataset",
+        "size",
+        "width",
+        "loss",
+        "head_std",
+        "bias",
+        "learning_rate",
+        "schedule",
+        "steps",
+        "batch",
+        "seed",
+        "evaluations",
+        "precision",
+        "device",
+    ],
+)
 def test_every_field_is_part_of_the_description(field):
-    other = {"dataset": "spots", "size": 48, "width": 3, "loss": "focal", "head_std": 0.5, "bias": 0.5,
-             "learning_rate": 0.5, "schedule": "constant", "steps": 77, "batch": 3, "seed": 5, "evaluations": 3,
-             "precision": "float32", "device": "cuda"}[field]
+    other = {
+        "dataset": "spots",
+        "size": 48,
+        "width": 3,
+        "loss": "focal",
+        "head_std": 0.5,
+        "bias": 0.5,
+        "learning_rate": 0.5,
+        "schedule": "constant",
+        "steps": 77,
+        "batch": 3,
+        "seed": 5,
+        "evaluations": 3,
+        "precision": "float32",
+        "device": "cuda",
+    }[field]
     plain = Run(precision="bfloat16")
     assert plain.replace(**{field: other}).describe() != plain.describe()
 
 
-@pytest.mark.parametrize(("changed", "error", "named"), [
-    ({"steps": 0}, ValueError, "steps must be at least 1, got 0"),
-    ({"steps": 2.0}, TypeError, "steps must be an integer, got 2.0"),
-    ({"steps": True}, TypeError, "steps"),
-    ({"width": 0}, ValueError, "width"),
-    ({"batch": -1}, ValueError, "batch"),
-    ({"seed": -1}, ValueError, "seed must be at least 0"),
-    ({"seed": "0"}, TypeError, "seed must be an integer, got '0'"),
-    ({"steps": 5, "evaluations": 6}, ValueError, r"evaluations must be at most steps \(5\), got 6"),
-    ({"evaluations": 0}, ValueError, "evaluations"),
-    ({"size": 0}, ValueError, "size must be None or an integer above 0, got 0"),
-    ({"size": 64.0}, ValueError, "size"),
-    ({"learning_rate": 0.0}, ValueError, "learning_rate must be finite and above 0"),
-    ({"learning_rate": math.nan}, ValueError, "learning_rate"),
-    ({"learning_rate": "fast"}, TypeError, "learning_rate must be a number, got 'fast'"),
-    ({"head_std": -0.1}, ValueError, "head_std must be a number in"),
-    ({"head_std": math.nan}, ValueError, "head_std"),
-    ({"bias": math.inf}, ValueError, "bias must be None or a finite number"),
-    ({"model": "resnet"}, ValueError, "model must be one of unet, got 'resnet'"),
-    ({"schedule": "linear"}, ValueError, "schedule must be one of cosine, constant"),
-    ({"precision": "float64"}, ValueError, "precision must be one of auto, float32, bfloat16"),
-    ({"loss": "focall"}, ValueError, "did you mean 'focal'"),
-    ({"loss_options": {"sgma": 1.0}}, ValueError, "did you mean 'sigma'"),
-    ({"loss_options": {"sigma": -1.0}}, ValueError, "sigma"),
-    ({"loss_options": [1.0]}, TypeError, "loss_options must be a mapping"),
-])
+@pytest.mark.parametrize(
+    ("changed", "error", "named"),
+    [
+        ({"steps": 0}, ValueError, "steps must be at least 1, got 0"),
+        ({"steps": 2.0}, TypeError, "steps must be an integer, got 2.0"),
+        ({"steps": True}, TypeError, "steps"),
+        ({"width": 0}, ValueError, "width"),
+        ({"batch": -1}, ValueError, "batch"),
+        ({"seed": -1}, ValueError, "seed must be at least 0"),
+        ({"seed": "0"}, TypeError, "seed must be an integer, got '0'"),
+        ({"steps": 5, "evaluations": 6}, ValueError, r"evaluations must be at most steps \(5\), got 6"),
+        ({"evaluations": 0}, ValueError, "evaluations"),
+        ({"size": 0}, ValueError, "size must be None or an integer above 0, got 0"),
+        ({"size": 64.0}, ValueError, "size"),
+        ({"learning_rate": 0.0}, ValueError, "learning_rate must be finite and above 0"),
+        ({"learning_rate": math.nan}, ValueError, "learning_rate"),
+        ({"learning_rate": "fast"}, TypeError, "learning_rate must be a number, got 'fast'"),
+        ({"head_std": -0.1}, ValueError, "head_std must be a number in"),
+        ({"head_std": math.nan}, ValueError, "head_std"),
+        ({"bias": math.inf}, ValueError, "bias must be None or a finite number"),
+        ({"model": "resnet"}, ValueError, "model must be one of unet, got 'resnet'"),
+        ({"schedule": "linear"}, ValueError, "schedule must be one of cosine, constant"),
+        ({"precision": "float64"}, ValueError, "precision must be one of auto, float32, bfloat16"),
+        ({"loss": "focall"}, ValueError, "did you mean 'focal'"),
+        ({"loss_options": {"sgma": 1.0}}, ValueError, "did you mean 'sigma'"),
+        ({"loss_options": {"sigma": -1.0}}, ValueError, "sigma"),
+        ({"loss_options": [1.0]}, TypeError, "loss_options must be a mapping"),
+    ],
+)
 @pytest.mark.bad_input
 def test_bad_runs_are_refused_before_anything_is_computed(changed, error, named):
     with pytest.raises(error, match=named):
         Run(**changed)
 
 
-@pytest.mark.parametrize(("changed", "named"), [
-    ({"dataset": 3}, "dataset"), ({"size": True}, "size"), ({"bias": True}, "bias"), ({"device": 3}, "device"),
-    ({"loss": ["focal"]}, "loss"),
-])
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"dataset": 3}, "dataset"),
+        ({"size": True}, "size"),
+        ({"bias": True}, "bias"),
+        ({"device": 3}, "device"),
+        ({"loss": ["focal"]}, "loss"),
+    ],
+)
 @pytest.mark.bad_input
 def test_bug_fields_of_a_wrong_type_are_named(changed, named):
     with pytest.raises((TypeError, ValueError), match=f"{named} .*must|{named} must|no {named}"):
         Run(**changed)
 
 
-def test_a_runs_options_are_its_own():
+def test_bug_a_runs_options_change_when_the_callers_mapping_does():
     options = {"sigma": 2.0}
     run = Run(loss_options=options)
     before = run.describe()

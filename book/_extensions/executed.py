@@ -1,8 +1,8 @@
 """Show a clean notebook with the outputs of its executed copy, its figures in light and dark.
 
-The contents name ``notebooks/NN_name``, so every link and download points at the clean notebook. At ``source-read`` the
-prose and code come from it, and outputs, cell by cell, from the copy that ``falloff book`` made. A copy whose code is not
-the notebook's is a warning, which fails a strict build: ``make book`` runs the chapter first.
+The contents name ``notebooks/NN_name``, so every link and download points at the clean notebook. At ``source-read``
+the prose and code come from it, and outputs, cell by cell, from the copy that ``falloff book`` made. A copy whose code
+is not the notebook's is a warning, which fails a strict build: ``make book`` runs the chapter first.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def glue_dependencies(app: Sphinx, doctree: object) -> None:
 def two_faces(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
     """Show each drawn figure twice, once for light pages and once for dark ones."""
     def both(found: re.Match) -> str:
-        light = found[0].replace("<img", '<img class="only-light drawn"', 1)
-        dark = found[0].replace("<img", '<img class="only-dark drawn"', 1).replace(".svg", ".dark.svg")
+        light = found[0].replace("<img", '<img class="drawn light-face"', 1)
+        dark = found[0].replace("<img", '<img class="drawn dark-face"', 1).replace(".svg", ".dark.svg")
         return light + dark
 
     if "body" in context:

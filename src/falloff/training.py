@@ -39,7 +39,8 @@ class Run:
         width: features at the net's finest scale.
         loss: a name that :func:`falloff.losses.make` knows.
         loss_options: the loss's own options, as a mapping.
-        head_std: standard deviation of the last layer's first weights, at least 0; how far the first maps are from flat.
+        head_std: standard deviation of the last layer's first weights, at least 0: how far the first maps are from
+            flat.
         bias: the last layer's first bias; None is the best constant answer under the run's own loss
             (:func:`falloff.losses.best_constant`).
         learning_rate: peak rate of Adam, above 0.

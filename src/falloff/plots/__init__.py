@@ -3,4 +3,6 @@
 from falloff.plots.show import figure, number, table
 from falloff.plots.style import COLOR, INK, MARKER, MUTED, PAPER, TITLE, axes, label_ends, new
 
-__all__ = ["COLOR", "INK", "MARKER", "MUTED", "PAPER", "TITLE", "axes", "figure", "label_ends", "new", "number", "table"]
+__all__ = [
+    "COLOR", "INK", "MARKER", "MUTED", "PAPER", "TITLE", "axes", "figure", "label_ends", "new", "number", "table",
+]

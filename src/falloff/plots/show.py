@@ -43,8 +43,9 @@ def table(frame: pd.DataFrame, name: str, caption: str, *, digits: int = 3) -> N
     from IPython.display import display
 
     _check(name, "tab-", caption=caption)
-    body = frame.reset_index().to_markdown(index=False, floatfmt=f".{digits}f")
-    display({"text/markdown": f"````{{table}} {caption}\n:name: {name}\n\n{body}\n````", "text/plain": str(frame)},
+    rounded = frame.reset_index().map(lambda value: f"{value:.{digits}f}" if isinstance(value, float) else value)
+    body = rounded.to_markdown(index=False, disable_numparse=True)
+    display({"text/markdown": f"~~~~{{table}} {caption}\n:name: {name}\n\n{body}\n~~~~", "text/plain": str(frame)},
             raw=True)
 
 

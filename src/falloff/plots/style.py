@@ -8,6 +8,7 @@ their text is still readable.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
@@ -74,7 +75,7 @@ def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float]], *, gap: float 
     wanted = sorted(ends, key=lambda name: ends[name][1])
     place = {name: (ends[name][1] - low) / (high - low) for name in wanted}
     for _ in range(200):
-        for one, two in zip(wanted, wanted[1:], strict=False):
+        for one, two in pairwise(wanted):
             overlap = gap - (place[two] - place[one])
             if overlap > 1e-9:
                 place[one] -= overlap / 2

@@ -1,4 +1,4 @@
-"""The chapters: which must run, running them headless in processes of their own, and what their runs are stamped with."""
+"""The chapters: which must run, running them headless in processes of their own, and the stamp of each run."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def run(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
 
     Returns:
         The fields of each run, its metrics on the test split, those on the validation split (``val_...``), its wall
-        time, and ``error``: None, or why the run failed (its metrics are then NaN; a rerun tries it again).
+        time, and ``failure``: None, or why the run failed (its metrics are then NaN; a rerun tries it again).
 
     Raises:
         ValueError: no run was given; a device or a data set is not there, before anything is computed.
@@ -55,16 +55,16 @@ def run(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
     for one in runs:
         record = None if one in errors else store.get(one)
         rows.append(one.describe() if record is None else flat(record))
-        rows[-1]["error"] = errors.get(one) or (None if record else "its record could not be read")
+        rows[-1]["failure"] = errors.get(one) or (None if record else "its record could not be read")
     return pd.DataFrame(rows)
 
 
 def record(one: Run, *, store: Store | None = None) -> Record:
     """The whole record of one run, trained first if need be: curve, weights and where it was made."""
     store = store or Store()
-    error = run([one], store=store)["error"].iloc[0]
-    if error is not None:
-        raise RuntimeError(f"the run failed: {error}")
+    failure = run([one], store=store)["failure"].iloc[0]
+    if failure is not None:
+        raise RuntimeError(f"the run failed: {failure}")
     return store.get(one)
 
 
@@ -76,7 +76,7 @@ def curves(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
     for one in runs:
         found = store.get(one)
         if found is not None:
-            rows += [one.describe() | row for row in found.curve]
+            rows += [one.describe() | {"train_loss" if k == "loss" else k: v for k, v in row.items()} for row in found.curve]
     return pd.DataFrame(rows)
 
 

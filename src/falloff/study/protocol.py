@@ -83,7 +83,7 @@ def compare(
 
 def _done(runs: list[Run]) -> pd.DataFrame:
     table = engine.run(runs)
-    failed = table[table["error"].notna()]
+    failed = table[table["failure"].notna()]
     if len(failed):
-        raise RuntimeError(f"{len(failed)} of {len(runs)} runs failed; the first: {failed['error'].iloc[0]}")
-    return table.drop(columns="error")
+        raise RuntimeError(f"{len(failed)} of {len(runs)} runs failed; the first: {failed['failure'].iloc[0]}")
+    return table.drop(columns="failure")

@@ -20,7 +20,7 @@ class Interval:
     count: int
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.mean:.3f} ± {self.high - self.mean:.3f}"
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
@@ -54,7 +54,7 @@ def paired(table: pd.DataFrame, metric: str, first: str, second: str) -> Interva
     Raises:
         ValueError: the two losses do not have the same seeds.
     """
-    by_seed = table.pivot(index="seed", columns="loss", values=metric)
+    by_seed = table.pivot_table(index="seed", columns="loss", values=metric)
     for name in (first, second):
         if name not in by_seed or by_seed[name].isna().any():
             raise ValueError(f"{name!r} must have every seed of the table once")

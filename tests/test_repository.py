@@ -1,0 +1,54 @@
+"""The README's code runs, and the files that must agree do."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_readme_s_code_runs_as_written():
+    code, = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S)
+    names: dict = {}
+    exec(code, names)
+    assert names["net"].weight.grad.abs().sum() > 0
+    assert names["found"].score.shape == (2, 5)
+
+
+def pins(text: str) -> set[str]:
+    return set(re.findall(r"^\s*(?:- )?([A-Za-z0-9._-]+==[^\s;]+)$", text, flags=re.M))
+
+
+def test_conda_users_get_the_locked_versions():
+    locked = pins((ROOT / "requirements.lock").read_text(encoding="utf-8"))
+    assert locked == pins((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert len(locked) > 100
+
+
+def test_everything_that_the_project_asks_for_is_locked():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    lock = pins((ROOT / "requirements.lock").read_text(encoding="utf-8"))
+    locked = {pin.split("==")[0].lower().replace("_", "-") for pin in lock}
+    assert not {re.split(r"[<>=!~ ]", one)[0].lower() for one in asked} - locked
+
+
+def test_vendored_files_are_what_was_vendored():
+    vendor = ROOT / "book" / "_static" / "vendor"
+    lines = (vendor / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    recorded = dict(reversed(line.split("  ")) for line in lines)
+    there = {p.relative_to(vendor).as_posix() for p in vendor.rglob("*") if p.is_file()} - {"SHA256SUMS"}
+    assert set(recorded) == there
+    for name, digest in recorded.items():
+        assert hashlib.sha256((vendor / name).read_bytes()).hexdigest() == digest, name
+
+
+def test_make_help_lists_every_target():
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in ("book", "test", "run", "serve", "clean", "lint", "lock", "plan"):
+        assert re.search(rf"make {target}\b", shown), target
