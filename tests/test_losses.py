@@ -208,7 +208,7 @@ def test_from_the_points_is_the_sum_of_the_dense_form(name, normalizer, data):
     logits = (3 * torch.randn(2, CLASSES, *SIZE, dtype=torch.float64)).requires_grad_()
     value, dense = loss(logits, points), loss.elementwise(logits, points).sum()
     dense = dense / (max(1, int(points.valid.sum())) if normalizer == "points" else logits.numel())
-    assert float(value) == pytest.approx(float(dense), rel=1e-12)
+    assert value.item() == pytest.approx(dense.item(), rel=1e-12)
     (grad,) = torch.autograd.grad(value, logits)
     (dense_grad,) = torch.autograd.grad(dense, logits)
     assert torch.allclose(grad, dense_grad, rtol=1e-12, atol=1e-14)
