@@ -43,7 +43,7 @@ lock:  ## renew requirements.lock and environment.yml from pyproject.toml with t
 	rm -rf $(VENV)-lock build
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet '.[book,test]'
-	$(VENV)-lock/bin/pip freeze --exclude falloff | sed -E 's/^(torch==[0-9.]+)\+.*/\1/' > $(VENV)-lock/pins
+	$(VENV)-lock/bin/pip freeze --all --exclude falloff --exclude pip | sed -E 's/^(torch==[0-9.]+)\+.*/\1/' > $(VENV)-lock/pins
 	{ echo '# Every package that the project installs. Renewed by `make lock`: pip resolves pyproject.toml in an empty'; \
 	  echo '# environment and freezes what came. Install with pip install -r requirements.lock.'; \
 	  cat $(VENV)-lock/pins; } > requirements.lock

@@ -50,7 +50,7 @@ def test_places_and_counts_are_as_stated(split, size):
 
 
 def test_bug_the_smallest_size_that_is_allowed_has_room_for_six_digits():
-    _, points = digits.scenes("train", 96, size=48)
+    _, points = digits.scenes("train", 96, size=64)
     assert int(points.valid.sum(1).max()) == 6
 
 
@@ -102,9 +102,9 @@ def test_scenes_are_brighter_at_their_points_than_at_those_of_others(made):
 
 def test_load_gives_the_whole_of_a_split(monkeypatch):
     monkeypatch.setattr(digits, "COUNTS", {"train": 5, "val": 4, "test": 3})
-    data.load.cache_clear()
+    data.dataset._load.cache_clear()
     sets = {split: data.load("digits", split) for split in SPLITS}
-    data.load.cache_clear()
+    data.dataset._load.cache_clear()
     assert {split: len(one.images) for split, one in sets.items()} == {"train": 5, "val": 4, "test": 3}
     assert sets["val"].size == (64, 64) and sets["val"].classes == tuple("0123456789")
 
@@ -119,7 +119,7 @@ def test_sizes_as_documented():
         ({"split": "training"}, "split must be one of train, val, test, got 'training'"),
         ({"count": 0}, "count must be an integer, at least 1, got 0"),
         ({"count": 2.0}, "count"),
-        ({"size": 47}, "size must be an integer, at least 48, got 47"),
+        ({"size": 47}, "size must be an integer, at least 64, got 47"),
         ({"seed": -1}, "seed must be an integer, at least 0, got -1"),
         ({"seed": True}, "seed"),
     ],
@@ -136,7 +136,7 @@ def test_bad_arguments_of_load_are_named(tmp_path, monkeypatch):
     write_set(tmp_path, "some")
     with pytest.raises(ValueError, match="split must be one of train, val, test, got 'dev'"):
         data.load("digits", "dev")
-    with pytest.raises(ValueError, match="size must be an integer, at least 48, got 8"):
+    with pytest.raises(ValueError, match="size must be an integer, at least 64, got 8"):
         data.load("digits", "val", 8)
     with pytest.raises(ValueError, match=r"some .*size must be None, got 64"):
         data.load("some", "val", 64)

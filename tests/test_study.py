@@ -121,7 +121,7 @@ def test_the_key_is_that_of_the_description_the_code_and_the_data(spots, monkeyp
     monkeypatch.setattr(data, "digest", lambda name: "other bytes")
     assert store.key(TINY) != first
     monkeypatch.undo()
-    monkeypatch.setattr(digests, "of_modules", lambda roots: "other code")
+    monkeypatch.setattr(store, "_CODE", "other code")
     assert store.key(TINY) != first
 
 

@@ -41,7 +41,7 @@ def test_the_same_run_gives_the_same_record_bit_for_bit(records):
 def test_a_record_holds_what_was_measured(records):
     record = records[0]
     assert [row["step"] for row in record.curve] == [3]
-    assert record.curve[0].keys() == record.validation.keys() | {"step", "loss"}
+    assert record.curve[0].keys() == record.validation.keys() | {"step", "train_loss"}
     assert record.final.keys() == record.validation.keys()
     assert record.final["threshold"] == record.validation["threshold"]
     assert record.seconds > 0 and record.versions["torch"] == torch.__version__
@@ -77,14 +77,14 @@ def test_every_loss_trains(spots, name):
     record = train(TINY.replace(loss=name, steps=5, evaluations=3), progress=lambda *step: done.append(step))
     assert [row["step"] for row in record.curve] == [step for step, _ in done] == [2, 3, 5]
     assert {total for _, total in done} == {5}
-    assert all(math.isfinite(row["loss"]) for row in record.curve)
+    assert all(math.isfinite(row["train_loss"]) for row in record.curve)
 
 
 def test_a_net_learns_what_is_easy(spots):
     # Bright spots on dark ground: the loss must fall well below that of the best constant answer.
     run = TINY.replace(width=8, steps=60, batch=8, evaluations=2, learning_rate=1e-2, precision="float32")
     record = train(run)
-    assert record.curve[1]["loss"] < 0.5 * record.curve[0]["loss"]
+    assert record.curve[1]["train_loss"] < 0.5 * record.curve[0]["train_loss"]
     assert record.final["ap"] > 0.5
 
 
@@ -113,10 +113,10 @@ def test_every_image_comes_once_per_epoch_whatever_the_loss(count, batch, steps,
 
 def test_a_short_run_on_digits(monkeypatch):
     monkeypatch.setattr(digits, "COUNTS", {"train": 24, "val": 12, "test": 12})
-    data.load.cache_clear()
+    data.dataset._load.cache_clear()
     record = train(Run(width=2, steps=3, batch=4, evaluations=1))
-    data.load.cache_clear()
-    assert len(record.curve) == 1 and math.isfinite(record.curve[0]["loss"])
+    data.dataset._load.cache_clear()
+    assert len(record.curve) == 1 and math.isfinite(record.curve[0]["train_loss"])
 
 
 def test_bug_a_run_that_diverges_says_at_which_step(spots):

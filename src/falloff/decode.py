@@ -25,8 +25,8 @@ def peaks(
     """The ``count`` highest local maxima of each image, over all its classes, best first.
 
     A pixel is a local maximum when no pixel of the ``window`` x ``window`` square around it is higher. Of equal
-    neighbours the first in reading order counts, so a plateau gives one point, not many; pixels at the border
-    compare with what lies inside.
+    neighbours the first in reading order counts, so a flat top gives one point, not one for each pixel; pixels at the
+    border compare with what lies inside.
 
     Args:
         scores: floating point; probabilities, logits or raw outputs: only their order matters, except for
@@ -45,8 +45,8 @@ def peaks(
     Raises:
         TypeError, ValueError: an argument of the wrong type, shape or range; NaN among the scores (on the CPU).
     """
-    _check(scores, count, window, refine)
-    batch, classes, height, width = scores.shape
+    _check(scores, count, threshold, window, refine)
+    height, width = scores.shape[2:]
     pooled = scores.contiguous(memory_format=torch.channels_last)  # pooling runs twice as fast in this layout
     _, winner = max_pool2d(pooled, window, stride=1, padding=window // 2, return_indices=True)
     own = torch.arange(height * width, device=scores.device).view(height, width)
@@ -55,7 +55,7 @@ def peaks(
         is_peak &= scores >= threshold
     flat = torch.where(is_peak, scores, -torch.inf).flatten(1)
     score, index = flat.topk(min(count, flat.shape[1]), dim=1)
-    valid = torch.isfinite(score)
+    valid = score > -torch.inf
     label, pixel = index // (height * width), index % (height * width)
     row, column = pixel // width, pixel % width
     dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
@@ -74,7 +74,8 @@ def _offset(scores: Tensor, label: Tensor, row: Tensor, column: Tensor, refine: 
     moves = []
     for step_row, step_column, at, length in ((0, 1, column, width), (1, 0, row, height)):
         before = scores[image, label, (row - step_row).clamp(min=0), (column - step_column).clamp(min=0)]
-        after = scores[image, label, (row + step_row).clamp(max=height - 1), (column + step_column).clamp(max=width - 1)]
+        below, right = (row + step_row).clamp(max=height - 1), (column + step_column).clamp(max=width - 1)
+        after = scores[image, label, below, right]
         if refine == "quarter":
             move = 0.25 * torch.sign(after - before)
         else:
@@ -92,13 +93,15 @@ def _padded(xy: Tensor, label: Tensor, valid: Tensor, score: Tensor, count: int)
     return Points(xy, label, valid, score)
 
 
-def _check(scores: Tensor, count: int, window: int, refine: str) -> None:
+def _check(scores: Tensor, count: int, threshold: float | None, window: int, refine: str) -> None:
     if not isinstance(scores, Tensor) or not scores.is_floating_point():
         raise TypeError("scores must be a floating point tensor")
     if scores.ndim != 4:
         raise ValueError(f"scores must have shape (batch, classes, height, width), got {tuple(scores.shape)}")
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise ValueError(f"count must be an integer above 0, got {count!r}")
+    if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, (int, float))):
+        raise TypeError(f"threshold must be None or a number, got {threshold!r}")
     if not isinstance(window, int) or isinstance(window, bool) or window < 1 or window % 2 == 0:
         raise ValueError(f"window must be an odd integer, at least 1, got {window!r}")
     if refine not in get_args(Refinement):

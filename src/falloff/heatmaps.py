@@ -153,6 +153,8 @@ def object_radius(height: float, width: float, min_iou: float = 0.7) -> float:
     """
     check_positive("height", height)
     check_positive("width", width)
+    if isinstance(min_iou, bool) or not isinstance(min_iou, (int, float)):
+        raise TypeError(f"min_iou must be a number, got {min_iou!r}")
     if not 0.0 < min_iou <= 1.0:
         raise ValueError(f"min_iou must be in (0, 1], got {min_iou!r}")
     total, area = height + width, height * width

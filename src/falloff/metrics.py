@@ -206,7 +206,8 @@ def _curve(predicted: Points, truth: Points, matched: Match, label: int | None) 
         chosen, wanted = chosen & (predicted.label == label), wanted & (truth.label == label)
     total = int(wanted.sum())
     if total == 0:
-        raise ValueError(f"truth holds no valid point{'' if label is None else f' of label {label}'}: recall is undefined")
+        which = "" if label is None else f" of label {label}"
+        raise ValueError(f"truth holds no valid point{which}: recall is undefined")
     score, order = predicted.score[chosen].double().sort(descending=True, stable=True)
     hit = (matched.truth[chosen][order] >= 0).double().cumsum(0)
     claimed = torch.arange(1, len(score) + 1, dtype=torch.float64, device=score.device)

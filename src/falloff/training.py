@@ -75,6 +75,9 @@ class Run:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        for name in ("dataset", "model", "loss", "device"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} must be a string, got {getattr(self, name)!r}")
         for name, least in (("width", 1), ("steps", 1), ("batch", 1), ("seed", 0), ("evaluations", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool):
@@ -83,12 +86,15 @@ class Run:
                 raise ValueError(f"{name} must be at least {least}, got {value!r}")
         if self.evaluations > self.steps:
             raise ValueError(f"evaluations must be at most steps ({self.steps}), got {self.evaluations}")
-        if self.size is not None and (not isinstance(self.size, int) or self.size < 1):
+        is_whole = isinstance(self.size, int) and not isinstance(self.size, bool)
+        if self.size is not None and (not is_whole or self.size < 1):
             raise ValueError(f"size must be None or an integer above 0, got {self.size!r}")
         heatmaps.check_positive("learning_rate", self.learning_rate)
-        if isinstance(self.head_std, bool) or not isinstance(self.head_std, (int, float)) or not 0 <= self.head_std < 1e3:
+        is_number = isinstance(self.head_std, (int, float)) and not isinstance(self.head_std, bool)
+        if not is_number or not 0 <= self.head_std < 1e3:
             raise ValueError(f"head_std must be a number in [0, 1000), got {self.head_std!r}")
-        if self.bias is not None and not (isinstance(self.bias, (int, float)) and math.isfinite(self.bias)):
+        is_number = isinstance(self.bias, (int, float)) and not isinstance(self.bias, bool)
+        if self.bias is not None and not (is_number and math.isfinite(self.bias)):
             raise ValueError(f"bias must be None or a finite number, got {self.bias!r}")
         for name, allowed in (("model", models.names()), ("schedule", get_args(Schedule)),
                               ("precision", get_args(Precision))):
@@ -97,6 +103,7 @@ class Run:
         if not isinstance(self.loss_options, Mapping):
             raise TypeError(f"loss_options must be a mapping, got {self.loss_options!r}")
         losses.make(self.loss, **self.loss_options)
+        object.__setattr__(self, "loss_options", dict(self.loss_options))  # the caller keeps theirs
         for name in ("learning_rate", "head_std", "bias"):  # 1 and 1.0 describe the same run
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, float(getattr(self, name)))
@@ -123,13 +130,13 @@ class Run:
 class Record:
     """What came out of one run.
 
-    ``curve`` has one row per evaluation on the validation split: ``step``, the training ``loss`` since the last
-    one, and what :func:`evaluate` gives. ``final`` is the same for the whole test split, and ``validation`` for the
+    ``curve`` has one row per evaluation on the validation split: ``step``, the mean ``train_loss`` since the last one,
+    and what :func:`evaluate` gives. ``final`` is the same for the whole test split, and ``validation`` for the
     validation split at the end. ``versions`` and ``machine`` say where it ran. ``weights`` are the net's.
     """
 
     run: Run
-    curve: list[dict[str, float]]
+    curve: list[dict[str, float | int]]
     validation: dict[str, float]
     final: dict[str, float]
     seconds: float
@@ -171,24 +178,28 @@ def train(run: Run, progress: Callable[[int, int], None] | None = None) -> Recor
             chosen = chosen.to(device)
             with _autocast(run):
                 logits = net(_normalised(images[chosen]))
-            value = loss(logits, points[chosen])
+            try:
+                value = loss(logits, points[chosen])
+            except ValueError as error:
+                raise FloatingPointError(f"training diverged at step {step}: {error}; {run}") from error
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             optimizer.step()
             scheduler.step()
             recent.append(value.detach())
             if step in marks:
-                mean_loss = float(torch.stack(recent).mean())
-                if not math.isfinite(mean_loss):
-                    raise FloatingPointError(f"the loss is {mean_loss} at or before step {step}: {run}")
+                train_loss = float(torch.stack(recent).mean())
+                if not math.isfinite(train_loss):
+                    raise FloatingPointError(f"training diverged by step {step}: the loss is {train_loss}; {run}")
                 recent.clear()
-                curve.append({"step": step, "loss": mean_loss, **evaluate(net, splits["val"], run)})
+                curve.append({"step": step, "train_loss": train_loss, **evaluate(net, splits["val"], run)})
                 if progress is not None:
                     progress(step, run.steps)
         validation = evaluate(net, splits["val"], run)
         final = evaluate(net, splits["test"], run, threshold=validation["threshold"])
         weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
-        return Record(run, curve, validation, final, time.perf_counter() - started, versions(), machine(device), weights)
+        seconds = time.perf_counter() - started
+        return Record(run, curve, validation, final, seconds, versions(), machine(device), weights)
 
 
 def predict(net: nn.Module, dataset: Dataset, run: Run, *, batch: int = 64) -> Tensor:
@@ -256,7 +267,8 @@ def resolve_precision(precision: Precision, device: str) -> str:
     """What "auto" means on a device: "bfloat16" where it is computed natively, else "float32"."""
     if precision != "auto":
         return precision
-    native = torch.cuda.is_bf16_supported() if device != "cpu" else torch.cpu._is_avx512_bf16_supported()
+    on_gpu = torch.device(device).type == "cuda"
+    native = torch.cuda.is_bf16_supported() if on_gpu else torch.cpu._is_avx512_bf16_supported()
     return "bfloat16" if native else "float32"
 
 

@@ -23,7 +23,7 @@ def visits(built, browser):
     for path in pages(built):
         page, asked, logged = context.new_page(), [], []
         page.on("request", lambda request, asked=asked: asked.append(request.url))
-        page.on("console", lambda message, logged=logged: logged.append(message.text) if message.type == "error" else None)
+        page.on("console", lambda said, logged=logged: logged.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error, logged=logged: logged.append(str(error)))
         page.goto(path.as_uri(), wait_until="load")
         page.wait_for_function("!window.MathJax || !MathJax.startup || MathJax.startup.promise.then(() => true)")
@@ -43,7 +43,8 @@ def visits(built, browser):
 
 
 def test_no_page_asks_for_anything_outside(visits):
-    outside = {name: [u for u in v["asked"] if not u.startswith(("file:", "data:", "blob:"))] for name, v in visits.items()}
+    inside = ("file:", "data:", "blob:")
+    outside = {name: [url for url in v["asked"] if not url.startswith(inside)] for name, v in visits.items()}
     assert not {name: urls for name, urls in outside.items() if urls}
 
 

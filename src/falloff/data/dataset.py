@@ -43,7 +43,6 @@ class Dataset:
         return self.images.shape[2], self.images.shape[3]
 
 
-@functools.lru_cache(maxsize=8)  # runs of one process share the scenes
 def load(name: str, split: Split, size: int | None = None) -> Dataset:
     """One split of a set by name.
 
@@ -59,11 +58,15 @@ def load(name: str, split: Split, size: int | None = None) -> Dataset:
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    if name == "digits":
-        images, points = digits.scenes(split, digits.COUNTS[split], size=size or digits.SIZE)
-        return Dataset(name, split, images, points, digits.CLASSES)
-    if size is not None:
+    if name != "digits" and size is not None:
         raise ValueError(f"{name} is read from a file and keeps its own size: size must be None, got {size!r}")
+    return _load(name, split, digits.SIZE if size is None else size, digest(name))
+
+
+@functools.lru_cache(maxsize=8)  # runs of one process share the images
+def _load(name: str, split: Split, size: int, content: str) -> Dataset:
+    if name == "digits":
+        return Dataset(name, split, *digits.scenes(split, digits.COUNTS[split], size=size), digits.CLASSES)
     return Dataset(name, split, *npz.read(npz.find(name), split))
 
 

@@ -40,7 +40,7 @@ def scenes(
     Args:
         split: "train", "val" or "test": which digit images and which part of the textures are used.
         count: scenes, above 0.
-        size: side in pixels, at least 48.
+        size: side in pixels, at least 64, in which six digits always fit.
         seed: the same seed gives the same scenes.
 
     Returns:
@@ -52,7 +52,7 @@ def scenes(
     """
     if split not in _SEEDS:
         raise ValueError(f"split must be one of {', '.join(_SEEDS)}, got {split!r}")
-    for name, value, least in (("count", count, 1), ("size", size, 48), ("seed", seed, 0)):
+    for name, value, least in (("count", count, 1), ("size", size, 64), ("seed", seed, 0)):
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ValueError(f"{name} must be an integer, at least {least}, got {value!r}")
     rng = default_rng(SeedSequence([seed, _SEEDS[split]]))

@@ -84,12 +84,22 @@ def read(path: Path, split: str) -> tuple[Tensor, Points, tuple[str, ...]]:
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
+        if not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile("it is not a zip archive")
         with np.load(path, allow_pickle=False) as bundle:
             missing = [name for name in _NEEDED if name not in bundle.files]
             _require(path, not missing, f"arrays missing: {', '.join(missing)}; present: {', '.join(bundle.files)}")
-            return {name: bundle[name] for name in _NEEDED}
+            arrays = {name: _array(path, bundle, name) for name in _NEEDED}
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise ValueError(f"{path} is not a whole .npz file: {error}") from error
+    return arrays
+
+
+def _array(path: Path, bundle: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+    try:
+        return bundle[name]
+    except ValueError as error:
+        raise ValueError(f"{path}: array {name!r} cannot be read: {error}") from error
 
 
 def _require(path: Path, condition: bool, message: str) -> None:

@@ -68,10 +68,8 @@ class _Summed(torch.autograd.Function):
 def _sum_and_slope(x: Tensor, charge: Callable[..., Charge], near: Near) -> Charge:
     flat = x.reshape(-1)
     value, slope = charge(flat, 0.0, False)
-    total = value.sum()
-    there = flat[near.index]
-    right, right_slope = charge(there, near.heat, near.positive)
-    wrong, wrong_slope = charge(there, 0.0, False)
-    total = total + torch.where(near.counts, right - wrong, 0.0).sum()
-    mend = torch.where(near.counts, right_slope - wrong_slope, 0.0)
-    return total, slope.index_add(0, near.index, mend).view(x.shape)
+    right, right_slope = charge(flat[near.index], near.heat.to(x.dtype), near.positive)
+    # The wrong charges are taken out, not subtracted: beside a large one a small right one would lose its digits.
+    total = value.index_fill(0, near.index, 0.0).sum() + torch.where(near.counts, right, 0.0).sum()
+    mend = torch.where(near.counts, right_slope, 0.0)
+    return total, slope.index_fill(0, near.index, 0.0).index_add(0, near.index, mend).view(x.shape)

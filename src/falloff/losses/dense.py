@@ -33,7 +33,7 @@ def bce(
 
     The expected loss is smallest at :math:`p = y`, for soft labels too, but is then not 0.
     """
-    return elementwise(charges.cross_entropy, logits, labels, 1.0)
+    return elementwise(charges.cross_entropy, logits, _check_maps(logits, labels=labels), 1.0)
 
 
 def weighted_bce(
@@ -86,7 +86,9 @@ def focal(
     """
     labels = _check_maps(logits, labels=labels)
     _check_at_least_zero("gamma", gamma)
-    if alpha is not None and not 0.0 <= alpha <= 1.0:
+    if alpha is not None:
+        _check_at_least_zero("alpha", alpha)
+    if alpha is not None and alpha > 1.0:
         raise ValueError(f"alpha must be None or in [0, 1], got {alpha!r}")
     weight_1, weight_0 = (1.0, 1.0) if alpha is None else (alpha, 1.0 - alpha)
     return elementwise(charges.focal, logits, labels, gamma, weight_1, weight_0)

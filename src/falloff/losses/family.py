@@ -51,10 +51,7 @@ class PointLoss:
             logits = logits.float()
         near = heatmaps.near(points, logits.shape[2:], logits.shape[1], self._sigma)
         total = summed(self.charge, logits, near)
-        if self.normalizer == "points":
-            total = total / points.valid.sum().clamp(min=1)
-        else:
-            total = total / logits.numel()
+        total = total / (points.valid.sum().clamp(min=1) if self.normalizer == "points" else logits.numel())
         if logits.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.isfinite(total):
             _explain_not_finite(logits)
         return total
@@ -238,6 +235,8 @@ def prior_bias(probability: float) -> float:
 
     Source: Lin et al. 2017, section 4.1 (their prior: 0.01).
     """
+    if isinstance(probability, bool) or not isinstance(probability, (int, float)):
+        raise TypeError(f"probability must be a number, got {probability!r}")
     if not 0.0 < probability < 1.0:
         raise ValueError(f"probability must be in (0, 1), got {probability!r}")
     return -math.log((1.0 - probability) / probability)
@@ -262,6 +261,8 @@ def best_constant(loss: PointLoss, points: Points, size: tuple[int, int], classe
     near = heatmaps.near(points, size, classes, loss._sigma)
     far = len(points) * classes * math.prod(size) - int(near.counts.sum())
     low, high = -40.0, 40.0
+    if not loss.is_probability:  # a raw output may need to be as large as its target's peaks
+        low, high = -loss.scale, loss.scale
     for _ in range(60):  # the total slope in this one logit changes its sign once: halve the interval
         middle = torch.tensor((low + high) / 2)
         slope = far * loss.charge(middle, 0.0, False)[1]

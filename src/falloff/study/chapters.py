@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {},
     "full": {"device": "cuda", "steps": 4000, "seeds": list(range(10))},
-    "tiny": {"steps": 4, "seeds": [0, 1], "rates": [0.003, 0.01], "evaluations": 2},
+    "tiny": {"steps": 4, "seeds": [0, 1], "rates": [0.01], "evaluations": 2},
 }
 
 

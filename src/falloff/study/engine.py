@@ -56,7 +56,8 @@ def run(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
         record = None if one in errors else store.get(one)
         rows.append(one.describe() if record is None else flat(record))
         rows[-1]["failure"] = errors.get(one) or (None if record else "its record could not be read")
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.assign(failure=table["failure"].astype(object).where(table["failure"].notna(), None))
 
 
 def record(one: Run, *, store: Store | None = None) -> Record:
@@ -76,7 +77,7 @@ def curves(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
     for one in runs:
         found = store.get(one)
         if found is not None:
-            rows += [one.describe() | {"train_loss" if k == "loss" else k: v for k, v in row.items()} for row in found.curve]
+            rows += [one.describe() | row for row in found.curve]
     return pd.DataFrame(rows)
 
 

@@ -73,7 +73,11 @@ def schema(source: str) -> dict[str, Parameter]:
         if kind not in KINDS:
             raise ValueError(f"{name}: kind must be one of {', '.join(KINDS)}, got {kind!r}")
         meaning, bounds, choices = _limits(comments.get(node.end_lineno, ""))
-        parameter = Parameter(name, kind, ast.literal_eval(node.value), meaning, bounds, choices)
+        try:
+            default = ast.literal_eval(node.value)
+        except ValueError as error:
+            raise ValueError(f"{name}: the default must be a plain value, got {ast.unparse(node.value)!r}") from error
+        parameter = Parameter(name, kind, default, meaning, bounds, choices)
         parameter.read(parameter.default)
         found[name] = parameter
     return found

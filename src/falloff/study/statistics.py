@@ -20,7 +20,7 @@ class Interval:
     count: int
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.high - self.mean:.3f}"
+        return f"{self.mean:.3f} ± {self.high - self.mean:.3f}" if self.count > 1 else f"{self.mean:.3f} (one seed)"
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
@@ -54,18 +54,18 @@ def paired(table: pd.DataFrame, metric: str, first: str, second: str) -> Interva
     Raises:
         ValueError: the two losses do not have the same seeds.
     """
-    by_seed = table.pivot_table(index="seed", columns="loss", values=metric)
-    for name in (first, second):
-        if name not in by_seed or by_seed[name].isna().any():
-            raise ValueError(f"{name!r} must have every seed of the table once")
-    return interval((by_seed[first] - by_seed[second]).to_numpy())
+    values = {name: table.loc[table["loss"] == name].set_index("seed")[metric] for name in (first, second)}
+    for name, by_seed in values.items():
+        if set(by_seed.index) != set(table["seed"]) or by_seed.index.has_duplicates or by_seed.isna().any():
+            raise ValueError(f"{name!r} must have every seed of the table once, and none of its {metric!r} may be NaN")
+    return interval((values[first] - values[second]).tolist())
 
 
 def summary(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """For each loss and metric the mean and 95 % interval over seeds: columns (metric, "mean" | "low" | "high")."""
     rows = {}
     for loss, group in table.groupby("loss", sort=False):
-        found = {metric: interval(group[metric].to_numpy()) for metric in metrics}
+        found = {metric: interval(group[metric].tolist()) for metric in metrics}
         rows[loss] = {(m, part): getattr(i, part) for m, i in found.items() for part in ("mean", "low", "high")}
     return pd.DataFrame.from_dict(rows, orient="index")
 

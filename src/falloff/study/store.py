@@ -22,6 +22,8 @@ from falloff.training import Record, Run, train
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+# Of the code as this process loaded it: an edit since then must not be taken for what computes here.
+_CODE = digests.of_modules(["falloff.training"])
 
 
 def project_root() -> Path:
@@ -33,7 +35,7 @@ def key(run: Run) -> str:
     """Digest of all that determines a run: description, code, data, precision, kind of device, torch's version."""
     parts = {
         "run": run.describe(),
-        "code": digests.of_modules(["falloff.training"]),
+        "code": _CODE,
         "data": data.digest(run.dataset),
         "torch": torch.__version__,
     }
