@@ -4,6 +4,8 @@ PROFILE ?= quick
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Run a second time with every signature's types and shapes checked as it is called.
+TYPED := $(addprefix tests/test_,$(addsuffix .py,points heatmaps losses decode metrics data training))
 
 .DEFAULT_GOAL := help
 .PHONY: help book test run serve clean lint lock plan bench
@@ -18,7 +20,7 @@ book: $(READY)  ## run the chapters that are stale and build the book into _buil
 
 test: $(READY) lint  ## lint, check types and shapes at run time, test, and open a small book in a browser
 	$(BIN)/pytest
-	$(BIN)/pytest tests -m "not bad_input" -k "not book" --jaxtyping-packages=falloff,beartype.beartype
+	$(BIN)/pytest $(TYPED) -m "not bad_input" --jaxtyping-packages=falloff,beartype.beartype
 
 run: $(READY)  ## run one chapter: make run CHAPTER=04_distance_aware_loss PARAMS="sigma=3 beta=2"
 	@test -n "$(CHAPTER)" || { echo 'which chapter? make run CHAPTER=05_head_to_head PARAMS="steps=100"'; exit 2; }

@@ -49,7 +49,7 @@ def test_places_and_counts_are_as_stated(split, size):
     assert apart[pairs].min() >= 14.0
 
 
-def test_bug_the_smallest_size_that_is_allowed_has_room_for_six_digits():
+def test_the_smallest_size_that_is_allowed_has_room_for_six_digits():
     _, points = digits.scenes("train", 96, size=64)
     assert int(points.valid.sum(1).max()) == 6
 
@@ -148,7 +148,7 @@ def test_bad_arguments_of_load_are_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.bad_input
-def test_bug_a_size_of_0_is_refused_and_not_taken_for_the_default():
+def test_a_size_of_0_is_refused_and_not_taken_for_the_default():
     with pytest.raises(ValueError, match="size"):
         data.load("digits", "val", 0)
 
@@ -205,7 +205,7 @@ def test_a_file_with_a_damaged_byte_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["one byte", "text", "one array", "objects"])
-def test_bug_a_file_of_another_kind_is_named(tmp_path, content):
+def test_a_file_of_another_kind_is_named(tmp_path, content):
     path = write_set(tmp_path, "some")
     if content == "one byte":
         path.write_bytes(path.read_bytes()[:1])
@@ -268,7 +268,7 @@ def test_the_digest_follows_a_files_content(tmp_path, monkeypatch):
     assert data.digest("digits") == "made"
 
 
-def test_bug_load_follows_a_files_content_as_its_digest_does(tmp_path, monkeypatch):
+def test_load_follows_a_files_content_as_its_digest_does(tmp_path, monkeypatch):
     # Else a long-lived process stores a run on the old data under the new data's digest.
     monkeypatch.setenv("FALLOFF_DATA", str(tmp_path))
     write_set(tmp_path, "renewed")

@@ -169,12 +169,12 @@ def test_bad_arguments_are_named(changed, error, named):
 
 
 @pytest.mark.bad_input
-def test_bug_a_threshold_that_is_no_number_is_named():
+def test_a_threshold_that_is_no_number_is_named():
     with pytest.raises(TypeError, match="threshold"):
         decode.peaks(torch.zeros(1, 1, 4, 4), count=1, threshold="0.5")
 
 
-def test_bug_an_infinite_score_is_not_dropped_in_silence():
+def test_an_infinite_score_is_not_dropped_in_silence():
     scores = maps([0.0, torch.inf, 0.0])
     try:
         points = decode.peaks(scores, count=1)

@@ -198,6 +198,6 @@ def test_bad_arguments_of_object_radius_are_named(arguments, error, named):
 
 
 @pytest.mark.bad_input
-def test_bug_an_iou_that_is_no_number_is_named():
+def test_an_iou_that_is_no_number_is_named():
     with pytest.raises(TypeError, match="min_iou"):
         heatmaps.object_radius(4.0, 4.0, "0.7")

@@ -221,21 +221,21 @@ def test_from_the_points_is_the_sum_of_the_dense_form(name, normalizer, data):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_bug_a_well_trained_map_loses_its_loss_to_cancellation(name):
+def test_a_well_trained_map_loses_its_loss_to_cancellation(name):
     # Background at -8 and the one point at 8: the loss is the dense form's, however small.
     logits = torch.full((1, 1, 32, 32), -8.0)
     logits[0, 0, 5, 7] = 8.0
     logits.requires_grad_()
     loss, points = losses.make(name), one(7.0, 5.0)
     value, dense = loss(logits, points), loss.elementwise(logits, points).sum()
-    assert float(value) == pytest.approx(float(dense), rel=1e-5)
+    assert value.item() == pytest.approx(dense.item(), rel=1e-5)
     (grad,) = torch.autograd.grad(value, logits)
     (dense_grad,) = torch.autograd.grad(dense, logits)
     assert torch.allclose(grad, dense_grad, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_bug_positions_in_double_precision_go_with_logits_in_single(name):
+def test_positions_in_double_precision_go_with_logits_in_single(name):
     logits = torch.zeros(1, 1, 8, 8, requires_grad=True)
     value = losses.make(name)(logits, one(3.25, 2.5, dtype=torch.float64))
     value.backward()
@@ -401,7 +401,7 @@ def test_the_best_constant_of_cross_entropy_is_the_prior():
     assert found == pytest.approx(losses.prior_bias(share), abs=1e-4)
 
 
-def test_bug_the_best_constant_of_a_large_scale_is_found():
+def test_the_best_constant_of_a_large_scale_is_found():
     loss, points = losses.make("mse", scale=1e6), one(3.0, 2.0)
     at = losses.best_constant(loss, points, SIZE, 1)
     assert at == pytest.approx(1e6 * float(heatmaps.render(points, SIZE, 1, 1.5).mean()), rel=1e-3)
@@ -507,7 +507,7 @@ def test_bad_arguments_of_the_elementwise_forms_are_named(call, error, named):
         call()
 
 
-def test_bug_bce_takes_bool_labels():
+def test_bce_takes_bool_labels():
     labels = torch.tensor([True, False])
     assert torch.equal(
         losses.bce(torch.tensor([1.0, 2.0]), labels), losses.bce(torch.tensor([1.0, 2.0]), labels.float())
@@ -525,7 +525,7 @@ def test_bug_bce_takes_bool_labels():
     ],
 )
 @pytest.mark.bad_input
-def test_bug_bad_labels_of_bce_are_named(labels, error):
+def test_bad_labels_of_bce_are_named(labels, error):
     with pytest.raises(error, match="labels"):
         losses.bce(X, labels)
 
@@ -538,7 +538,7 @@ def test_bug_bad_labels_of_bce_are_named(labels, error):
     ],
 )
 @pytest.mark.bad_input
-def test_bug_arguments_that_are_no_numbers_are_named(call, named):
+def test_arguments_that_are_no_numbers_are_named(call, named):
     with pytest.raises(TypeError, match=named):
         call()
 

@@ -338,7 +338,7 @@ def test_paired_needs_the_same_seeds_of_both():
     ],
     ids=["a seed that both lack", "a seed twice"],
 )
-def test_bug_paired_neither_drops_nor_averages_seeds_in_silence(rows):
+def test_paired_neither_drops_nor_averages_seeds_in_silence(rows):
     with pytest.raises(ValueError):
         statistics.paired(pd.DataFrame(rows, columns=["loss", "seed", "ap"]), "ap", "a", "b")
 
@@ -641,7 +641,7 @@ def test_a_cell_that_is_no_schema_is_named(cell, named):
         parameters.schema(cell)
 
 
-def test_bug_a_default_that_is_computed_is_named():
+def test_a_default_that_is_computed_is_named():
     with pytest.raises(ValueError, match="steps"):
         parameters.schema("import_me: int = 1\nsteps: int = len('abc')")
 

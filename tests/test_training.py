@@ -119,7 +119,7 @@ def test_a_short_run_on_digits(monkeypatch):
     assert len(record.curve) == 1 and math.isfinite(record.curve[0]["train_loss"])
 
 
-def test_bug_a_run_that_diverges_says_at_which_step(spots):
+def test_a_run_that_diverges_says_at_which_step(spots):
     with pytest.raises(FloatingPointError, match="step"):
         train(TINY.replace(loss="mse", learning_rate=1e30, steps=20))
 
@@ -293,12 +293,12 @@ def test_bad_runs_are_refused_before_anything_is_computed(changed, error, named)
     ],
 )
 @pytest.mark.bad_input
-def test_bug_fields_of_a_wrong_type_are_named(changed, named):
+def test_fields_of_a_wrong_type_are_named(changed, named):
     with pytest.raises((TypeError, ValueError), match=f"{named} .*must|{named} must|no {named}"):
         Run(**changed)
 
 
-def test_bug_a_runs_options_change_when_the_callers_mapping_does():
+def test_a_runs_options_change_when_the_callers_mapping_does():
     options = {"sigma": 2.0}
     run = Run(loss_options=options)
     before = run.describe()
