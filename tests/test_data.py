@@ -110,7 +110,7 @@ def test_load_gives_the_whole_of_a_split(monkeypatch):
 
 
 def test_sizes_as_documented():
-    assert digits.COUNTS == {"train": 4096, "val": 256, "test": 512}
+    assert digits.COUNTS == {"train": 4096, "val": 192, "test": 512}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from falloff.points import Points
 
 CLASSES = tuple("0123456789")
 SIZE = 64
-COUNTS = {"train": 4096, "val": 256, "test": 512}
+COUNTS = {"train": 4096, "val": 192, "test": 512}
 MAX_DIGITS = 6
 MIN_DISTANCE = 14.0  # between centres, pixels
 DIGIT_SIZE = (14.0, 20.0)  # side of the 8 x 8 image once in the scene, pixels
