@@ -300,7 +300,7 @@ def test_an_interval_worked_by_hand():
     half = 3.182446 * math.sqrt(20 / 3) / 2
     assert (found.mean, found.count) == (5.0, 4)
     assert (found.low, found.high) == pytest.approx((5 - half, 5 + half), rel=1e-6)
-    assert str(found) == "5.000 ± 4.109"
+    assert str(found) == "5.000\u00a0±\u00a04.109"
 
 
 def test_one_seed_has_a_mean_and_no_interval():

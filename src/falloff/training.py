@@ -21,6 +21,7 @@ from falloff.data import Dataset
 from falloff.points import Points
 
 RADIUS = 2.0  # pixels within which a prediction finds its point
+WATCHED = 96  # validation images measured along the way; the whole split is measured at the end
 WARMUP = 0.05  # share of the steps over which the learning rate rises
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -49,7 +50,7 @@ class Run:
         batch: images in each step.
         seed: of the initial weights and the order of the images; two runs that differ in their loss alone see the
             same images in the same order.
-        evaluations: how often along the way the validation split is measured.
+        evaluations: how often along the way validation images are measured.
         precision: of the net's convolutions; "auto" is bfloat16 where the processor computes it natively.
         device: "cpu", "cuda" or "cuda:N".
 
@@ -130,8 +131,8 @@ class Run:
 class Record:
     """What came out of one run.
 
-    ``curve`` has one row per evaluation on the validation split: ``step``, the mean ``train_loss`` since the last one,
-    and what :func:`evaluate` gives. ``final`` is the same for the whole test split, and ``validation`` for the
+    ``curve`` has one row per evaluation along the way, on the first 96 validation images: ``step``, the mean
+    ``train_loss`` since the last one, and what :func:`evaluate` gives. ``final`` is the same for the whole test split, and ``validation`` for the
     validation split at the end. ``versions`` and ``machine`` say where it ran. ``weights`` are the net's.
     """
 
@@ -166,6 +167,7 @@ def train(run: Run, progress: Callable[[int, int], None] | None = None) -> Recor
     with _reproducible(run.seed):
         started = time.perf_counter()
         splits = {split: data.load(run.dataset, split, run.size) for split in data.SPLITS}
+        watched = splits["val"].head(WATCHED)
         images = splits["train"].images.to(device)
         points = splits["train"].points.to(device)
         loss = losses.make(run.loss, **run.loss_options)
@@ -192,7 +194,7 @@ def train(run: Run, progress: Callable[[int, int], None] | None = None) -> Recor
                 if not math.isfinite(train_loss):
                     raise FloatingPointError(f"training diverged by step {step}: the loss is {train_loss}; {run}")
                 recent.clear()
-                curve.append({"step": step, "train_loss": train_loss, **evaluate(net, splits["val"], run)})
+                curve.append({"step": step, "train_loss": train_loss, **evaluate(net, watched, run)})
                 if progress is not None:
                     progress(step, run.steps)
         validation = evaluate(net, splits["val"], run)

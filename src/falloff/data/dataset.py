@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 from dataclasses import dataclass
@@ -36,6 +37,10 @@ class Dataset:
         if len(self.images) != len(self.points):
             raise ValueError(f"{self.name}: {len(self.images)} images, but points of {len(self.points)}")
         self.points.check_inside(self.size, len(self.classes))
+
+    def head(self, count: int) -> Dataset:
+        """The first ``count`` images, or all when there are fewer."""
+        return dataclasses.replace(self, images=self.images[:count], points=self.points[:count])
 
     @property
     def size(self) -> tuple[int, int]:

@@ -70,7 +70,7 @@ def compare(
             raise ValueError(f"{what} must hold at least one value, each once, got {list(values)}")
     bases = {name: base.replace(loss=name, loss_options=dict(options.get(name, {}))) for name in names}
     tuning = _done([
-        one.replace(learning_rate=rate, seed=TUNING_SEED) for one in bases.values() for rate in rates
+        one.replace(learning_rate=rate, seed=TUNING_SEED, evaluations=1) for one in bases.values() for rate in rates
     ])
     best = tuning.loc[tuning.groupby("loss")["val_ap"].idxmax()].set_index("loss")["learning_rate"]
     tuning["chosen"] = tuning["learning_rate"] == tuning["loss"].map(best)

@@ -20,7 +20,7 @@ class Interval:
     count: int
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.high - self.mean:.3f}" if self.count > 1 else f"{self.mean:.3f} (one seed)"
+        return f"{self.mean:.3f}\u00a0±\u00a0{self.high - self.mean:.3f}" if self.count > 1 else f"{self.mean:.3f} (one seed)"
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
