@@ -132,8 +132,9 @@ class Record:
     """What came out of one run.
 
     ``curve`` has one row per evaluation along the way, on the first 96 validation images: ``step``, the mean
-    ``train_loss`` since the last one, and what :func:`evaluate` gives. ``final`` is the same for the whole test split, and ``validation`` for the
-    validation split at the end. ``versions`` and ``machine`` say where it ran. ``weights`` are the net's.
+    ``train_loss`` since the last one, and what :func:`evaluate` gives. ``final`` is the same for the whole test split,
+    and ``validation`` for the whole validation split at the end. ``versions`` and ``machine`` say where it ran.
+    ``weights`` are the net's.
     """
 
     run: Run

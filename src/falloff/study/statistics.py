@@ -20,7 +20,8 @@ class Interval:
     count: int
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f}\u00a0±\u00a0{self.high - self.mean:.3f}" if self.count > 1 else f"{self.mean:.3f} (one seed)"
+        half = f"\u00a0±\u00a0{self.high - self.mean:.3f}" if self.count > 1 else " (one seed)"
+        return f"{self.mean:.3f}{half}"
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
