@@ -239,7 +239,7 @@ def test_positions_in_double_precision_go_with_logits_in_single(name):
     logits = torch.zeros(1, 1, 8, 8, requires_grad=True)
     value = losses.make(name)(logits, one(3.25, 2.5, dtype=torch.float64))
     value.backward()
-    assert float(value) == pytest.approx(float(losses.make(name)(logits, one(3.25, 2.5))), rel=1e-6)
+    assert value.item() == pytest.approx(losses.make(name)(logits, one(3.25, 2.5)).item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)

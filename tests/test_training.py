@@ -71,6 +71,13 @@ def test_training_leaves_torch_as_it_was(spots):
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_every_optimizer_moves_the_weights_its_own_way(spots, optimizer):
+    record = train(TINY.replace(optimizer=optimizer, learning_rate=1e-2, evaluations=1))
+    other = train(TINY.replace(optimizer="adam" if optimizer == "sgd" else "sgd", learning_rate=1e-2, evaluations=1))
+    assert not torch.equal(record.weights["head.weight"], other.weights["head.weight"])
+
+
 @pytest.mark.parametrize("name", losses.names())
 def test_every_loss_trains(spots, name):
     done = []
@@ -216,6 +223,7 @@ def test_a_whole_number_describes_the_same_run_as_its_fraction():
         "loss",
         "head_std",
         "bias",
+        "optimizer",
         "learning_rate",
         "schedule",
         "steps",
@@ -234,6 +242,7 @@ def test_every_field_is_part_of_the_description(field):
         "loss": "focal",
         "head_std": 0.5,
         "bias": 0.5,
+        "optimizer": "sgd",
         "learning_rate": 0.5,
         "schedule": "constant",
         "steps": 77,
@@ -268,6 +277,7 @@ def test_every_field_is_part_of_the_description(field):
         ({"head_std": math.nan}, ValueError, "head_std"),
         ({"bias": math.inf}, ValueError, "bias must be None or a finite number"),
         ({"model": "resnet"}, ValueError, "model must be one of unet, got 'resnet'"),
+        ({"optimizer": "lion"}, ValueError, "optimizer must be one of adam, adamw, sgd"),
         ({"schedule": "linear"}, ValueError, "schedule must be one of cosine, constant"),
         ({"precision": "float64"}, ValueError, "precision must be one of auto, float32, bfloat16"),
         ({"loss": "focall"}, ValueError, "did you mean 'focal'"),

@@ -26,6 +26,7 @@ WARMUP = 0.05  # share of the steps over which the learning rate rises
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Schedule = Literal["cosine", "constant"]
+Optimizer = Literal["adam", "adamw", "sgd"]
 Option = int | float | str | None
 
 
@@ -44,7 +45,8 @@ class Run:
             flat.
         bias: the last layer's first bias; None is the best constant answer under the run's own loss
             (:func:`falloff.losses.best_constant`).
-        learning_rate: peak rate of Adam, above 0.
+        optimizer: "adam", "adamw" (weight decay 0.01) or "sgd" (Nesterov momentum 0.9).
+        learning_rate: peak rate of the optimiser, above 0.
         schedule: after a warm-up over 5 % of the steps, "cosine" falls to 0, "constant" stays.
         steps: of the optimiser.
         batch: images in each step.
@@ -66,6 +68,7 @@ class Run:
     loss_options: Mapping[str, Option] = field(default_factory=dict)
     head_std: float = 1e-3
     bias: float | None = None
+    optimizer: Optimizer = "adam"
     learning_rate: float = 3e-3
     schedule: Schedule = "cosine"
     steps: int = 250
@@ -98,6 +101,7 @@ class Run:
         if self.bias is not None and not (is_number and math.isfinite(self.bias)):
             raise ValueError(f"bias must be None or a finite number, got {self.bias!r}")
         for name, allowed in (("model", models.names()), ("schedule", get_args(Schedule)),
+                              ("optimizer", get_args(Optimizer)),
                               ("precision", get_args(Precision))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
@@ -173,7 +177,7 @@ def train(run: Run, progress: Callable[[int, int], None] | None = None) -> Recor
         points = splits["train"].points.to(device)
         loss = losses.make(run.loss, **run.loss_options)
         net = _net(run, splits["train"]).to(device, memory_format=torch.channels_last)
-        optimizer = torch.optim.Adam(net.parameters(), lr=run.learning_rate)
+        optimizer = _optimizer(run, net)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(run))
         marks = {round(run.steps * (k + 1) / run.evaluations) for k in range(run.evaluations)}
         curve, recent = [], []
@@ -325,6 +329,13 @@ def _net(run: Run, dataset: Dataset) -> nn.Module:
 
 def _normalised(images: Tensor) -> Tensor:
     return images.to(memory_format=torch.channels_last).float().div_(127.5).sub_(1.0)
+
+
+def _optimizer(run: Run, net: nn.Module) -> torch.optim.Optimizer:
+    if run.optimizer == "sgd":
+        return torch.optim.SGD(net.parameters(), lr=run.learning_rate, momentum=0.9, nesterov=True)
+    kind = torch.optim.AdamW if run.optimizer == "adamw" else torch.optim.Adam
+    return kind(net.parameters(), lr=run.learning_rate)
 
 
 def _rate(run: Run) -> Callable[[int], float]:

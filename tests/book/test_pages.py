@@ -12,7 +12,8 @@ PHONE = {"width": 390, "height": 844}
 
 
 def pages(built: Path) -> list[Path]:
-    return [p for p in sorted(built.rglob("*.html")) if not p.name.startswith(("genindex", "search", "py-modindex"))]
+    found = [*built.glob("*.html"), *built.glob("book/*.html"), *built.glob("notebooks/*.html")]
+    return [p for p in sorted(found) if not p.name.startswith(("genindex", "search", "py-modindex"))]
 
 
 @pytest.fixture(scope="module")
