@@ -32,7 +32,7 @@ plan: $(READY)  ## say which chapters would run, and why
 serve: $(READY)  ## serve the built book on http://127.0.0.1:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
 
-lint: $(READY)  ## check style and that notebooks are stored without outputs
+lint: $(READY)  ## check the style of the code
 	$(BIN)/ruff check src tests benchmarks book
 
 bench: $(READY)  ## time the losses against reference formulas in one run

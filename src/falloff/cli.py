@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from pathlib import Path
 def main(words: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     given = _parser().parse_args(words)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in ("distributed", "papermill", "traitlets"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    handler = logging.StreamHandler(sys.stderr)  # of this package alone: Dask's own log would bury it
+    logging.getLogger("falloff").addHandler(handler)
+    logging.getLogger("falloff").setLevel(logging.INFO)
     try:
         return given.do(given)
     except (ValueError, FileNotFoundError, RuntimeError) as error:
@@ -58,6 +59,8 @@ def _execute(given: argparse.Namespace) -> int:
 
     from falloff.study import chapters
 
+    # Told to stop, leave through the blocks that clean up.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     job = json.loads(given.job)
     try:
         chapters.execute(job["name"], job["values"], Path(job["executed"]), job["profile"])

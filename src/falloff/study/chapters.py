@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -73,6 +75,11 @@ class Chapter:
         values = parameters.read(declared, {**preset, **given})
         if "dataset" in values:
             data.digest(values["dataset"])
+        if values.get("evaluations", 0) > values.get("steps", math.inf):
+            raise ValueError(f"evaluations must be at most steps ({values['steps']}), got {values['evaluations']}")
+        for name in ("seeds", "rates"):
+            if len(set(values.get(name, []))) < len(values.get(name, [])):
+                raise ValueError(f"{name} must hold each value once, got {values[name]}")
         if "device" in values and not os.environ.get(engine.SCHEDULER):
             training.check_device(values["device"])
         return values
@@ -140,6 +147,8 @@ def build(profile: str = "quick", names: Sequence[str] | None = None) -> list[st
     for chapter in chosen:
         values = chapter.parameters(profile, {})
         reason = why_stale(chapter, values)
+        if reason is None:
+            _export_figures(nbformat.read(chapter.executed, as_version=4))
         log.info("%s: %s", chapter.name, reason or "up to date")
         if reason:
             todo[chapter] = values
@@ -180,7 +189,7 @@ def execute(name: str, values: Mapping[str, Any], executed: Path, profile: str) 
     with FileLock(executed.with_suffix(".lock")):
         if why_stale(chapter, values, executed) is None:  # another build has just done it
             return
-        now = identity(chapter.read(), values)
+        now, source = identity(chapter.read(), values), commit()
         started = time.perf_counter()
         with written(executed) as temporary:
             working = temporary.with_name(temporary.name + ".ipynb")
@@ -191,7 +200,7 @@ def execute(name: str, values: Mapping[str, Any], executed: Path, profile: str) 
                 )
                 notebook = nbformat.read(working, as_version=4)
                 seconds = time.perf_counter() - started
-                notebook.metadata["falloff"] = _stamp(chapter, values, now, profile, seconds)
+                notebook.metadata["falloff"] = _stamp(chapter, values, now, profile, seconds) | source
                 notebook.cells.append(_provenance_cell(notebook.metadata["falloff"]))
                 nbformat.write(notebook, temporary)
                 if executed == chapter.executed:
@@ -209,7 +218,9 @@ def _run_all(todo: Mapping[Chapter, tuple[Mapping[str, Any], Path]], profile: st
     if not todo:
         return []
     failed = []
-    with engine.cluster() as address, _children() as children:
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(len(todo)))  # left last: it waits for what the others stop
+        address, children = stack.enter_context(engine.cluster()), stack.enter_context(_children())
         for chapter, (values, executed) in todo.items():
             job = json.dumps({"name": chapter.name, "values": dict(values), "executed": str(executed),
                               "profile": profile})
@@ -220,13 +231,15 @@ def _run_all(todo: Mapping[Chapter, tuple[Mapping[str, Any], Path]], profile: st
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )
         started = time.perf_counter()
-        for name, child in children.items():
-            output, _ = child.communicate()
+        waiting = {pool.submit(child.communicate): (name, child) for name, child in children.items()}
+        for done in as_completed(waiting):
+            name, child = waiting[done]
+            output, _ = done.result()
             if child.returncode == 0:
                 log.info("%s: done after %.0f s", name, time.perf_counter() - started)
             else:
                 failed.append(name)
-                log.error("%s: failed\n%s", name, output.strip()[-3000:])
+                log.error("%s: failed (exit status %s)\n%s", name, child.returncode, output.strip()[-3000:])
     return failed
 
 
@@ -261,7 +274,6 @@ def _stamp(chapter: Chapter, values: Mapping[str, Any], now: Mapping[str, str], 
         "precision": training.resolve_precision("auto", device),
         "machine": training.machine(torch.device(device)),
         "versions": training.versions(),
-        **commit(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
     }
@@ -269,11 +281,13 @@ def _stamp(chapter: Chapter, values: Mapping[str, Any], now: Mapping[str, str], 
 
 def _export_figures(notebook: nbformat.NotebookNode) -> None:
     """Each figure as a file of its own name under ``figures``, for pages that show it beside its chapter."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if name := output.get("metadata", {}).get("falloff", {}).get("name"):
-                with written(folder().parent / "figures" / f"{name}.svg") as temporary:
-                    temporary.write_text(output["data"]["image/svg+xml"], encoding="utf-8")
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        if name := output.get("metadata", {}).get("falloff", {}).get("name"):
+            path, drawing = folder().parent / "figures" / f"{name}.svg", output["data"]["image/svg+xml"]
+            if path.exists() and path.read_text(encoding="utf-8") == drawing:
+                continue  # a page that shows it need not be built again
+            with written(path) as temporary:
+                temporary.write_text(drawing, encoding="utf-8")
 
 
 def _provenance_cell(stamp: Mapping[str, Any]) -> nbformat.NotebookNode:

@@ -20,8 +20,8 @@ RATES = (3e-3, 1e-2, 3e-2, 1e-1)
 SEEDS = (0, 1, 2)
 TUNING_SEED = 1000  # not among those that are reported
 
-# What the study gives each loss beside its learning rate: the defaults, which are those of each loss's source, with the
-# same Gaussian for all that use one.
+# What the study gives each loss beside its learning rate: the library's defaults, with the
+# same Gaussian for all that use one (focal loss has no alpha by default).
 OPTIONS: dict[str, dict[str, Option]] = {name: {} for name in losses.names()}
 
 

@@ -50,7 +50,7 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
 def paired(table: pd.DataFrame, metric: str, first: str, second: str) -> Interval:
     """Interval of ``first - second`` in a metric, seed by seed, of two losses in a table of runs.
 
-    The same seed gives both the same images in the same order, so the difference varies less than its parts.
+    The same seed gives both the same images in the same order, so what the seed does to both alike cancels.
 
     Raises:
         ValueError: the two losses do not have the same seeds.

@@ -63,6 +63,8 @@ class Store:
             return Record(run, **{name: stored[name] for name in _FIELDS})
         except FileNotFoundError:
             return None
+        except (OSError, MemoryError):  # the machine's trouble, not the record's
+            raise
         except Exception as error:  # whatever a damaged file makes the reader raise
             aside = path.with_suffix(".damaged")
             log.warning("%s cannot be used (%s: %s); it is set aside as %s and the run is done again",
