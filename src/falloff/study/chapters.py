@@ -16,17 +16,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import torch
 from filelock import FileLock
 
-from falloff import data, training
-from falloff.study import digests, engine, parameters
+from falloff.study import digests, parameters
+from falloff.study.files import project_root, written
 from falloff.study.provenance import commit
-from falloff.study.store import project_root, written
 
 log = logging.getLogger(__name__)
 
@@ -73,15 +72,16 @@ class Chapter:
         declared = self.schema()
         preset = {name: value for name, value in PROFILES[profile].items() if name in declared}
         values = parameters.read(declared, {**preset, **given})
-        if "dataset" in values:
-            data.digest(values["dataset"])
+        _data_digest(values)
         if values.get("evaluations", 0) > values.get("steps", math.inf):
             raise ValueError(f"evaluations must be at most steps ({values['steps']}), got {values['evaluations']}")
         for name in ("seeds", "rates"):
             if len(set(values.get(name, []))) < len(values.get(name, [])):
                 raise ValueError(f"{name} must hold each value once, got {values[name]}")
-        if "device" in values and not os.environ.get(engine.SCHEDULER):
-            training.check_device(values["device"])
+        if values.get("device", "cpu") != "cpu":
+            from falloff.training import check_device
+
+            check_device(values["device"])
         return values
 
 
@@ -117,9 +117,15 @@ def identity(notebook: nbformat.NotebookNode, values: Mapping[str, Any]) -> dict
         "cells": digests.of_text(*(digests.of_source(cell) for cell in cells)),
         "parameters": digests.of_text(json.dumps(dict(values), sort_keys=True)),
         "code": digests.of_modules(modules),
-        "data": data.digest(values["dataset"]) if "dataset" in values else "none",
-        "torch": torch.__version__,
+        "data": _data_digest(values),
+        "torch": version("torch"),
     }
+
+
+def _data_digest(values: Mapping[str, Any]) -> str:
+    from falloff import data
+
+    return data.digest(values["dataset"]) if "dataset" in values else "none"
 
 
 def why_stale(chapter: Chapter, values: Mapping[str, Any], executed: Path | None = None) -> str | None:
@@ -217,6 +223,8 @@ def _run_all(todo: Mapping[Chapter, tuple[Mapping[str, Any], Path]], profile: st
     """Run chapters in processes side by side; returns the names of those that failed."""
     if not todo:
         return []
+    from falloff.study import engine
+
     failed = []
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(len(todo)))  # left last: it waits for what the others stop
@@ -262,6 +270,10 @@ def _children() -> Iterator[dict[str, subprocess.Popen]]:
 
 def _stamp(chapter: Chapter, values: Mapping[str, Any], now: Mapping[str, str], profile: str,
            seconds: float) -> dict[str, Any]:
+    import torch
+
+    from falloff import training
+
     device = values.get("device", "cpu")
     standard = chapter.parameters(profile, {})
     return {

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
-import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from filelock import FileLock
 
 from falloff import data
 from falloff.study import digests
+from falloff.study.files import project_root, written
 from falloff.study.provenance import commit
 from falloff.training import Record, Run, train
 
@@ -24,11 +24,6 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 # Of the code as this process loaded it: an edit since then must not be taken for what computes here.
 _CODE = digests.of_modules(["falloff.training"])
-
-
-def project_root() -> Path:
-    """The folder that holds the project: of ``FALLOFF_ROOT``, or the one above ``src``."""
-    return Path(os.environ.get("FALLOFF_ROOT") or digests.PACKAGE.parents[1])
 
 
 def key(run: Run) -> str:
@@ -57,14 +52,14 @@ class Store:
         """The record of a run, or None. A damaged or foreign file is set aside with a warning."""
         path = self.path(run)
         try:
-            stored = torch.load(path, weights_only=True, map_location="cpu")
+            content = path.read_bytes()  # trouble of the machine's is raised here, and is not the record's
+        except FileNotFoundError:
+            return None
+        try:
+            stored = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
             if stored["format"] != FORMAT or stored["run"] != run.describe():
                 raise ValueError("it describes something else")
             return Record(run, **{name: stored[name] for name in _FIELDS})
-        except FileNotFoundError:
-            return None
-        except (OSError, MemoryError):  # the machine's trouble, not the record's
-            raise
         except Exception as error:  # whatever a damaged file makes the reader raise
             aside = path.with_suffix(".damaged")
             log.warning("%s cannot be used (%s: %s); it is set aside as %s and the run is done again",
@@ -104,23 +99,6 @@ class Store:
 
 
 _FIELDS = ("curve", "validation", "final", "seconds", "versions", "machine", "weights")
-
-
-@contextlib.contextmanager
-def written(path: Path) -> Iterator[Path]:
-    """A temporary name to write to; on success flushed to disk and renamed to ``path``, else removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def flat(record: Record) -> dict[str, Any]:
