@@ -17,8 +17,8 @@ class Claims(SphinxDirective):
         path = Path(self.env.srcdir, "data", "claims.yml")
         self.env.note_dependency(str(path))
         lines = ["```{list-table} Each claim, what decides it, and the verdict so far.", ":name: tab-claims",
-                 ":header-rows: 1", ":widths: 6 34 34 14 12", "",
-                 "* - ", "  - Claim", "  - Decided by", "  - Evidence", "  - Verdict"]
+                 ":header-rows: 1", ":widths: 6 34 12 14 34", "",
+                 "* - ", "  - Claim", "  - Verdict", "  - Evidence", "  - Decided by"]
         for name, claim in yaml.safe_load(path.read_text(encoding="utf-8")).items():
             lines += self._row(name, claim)
         return self.parse_text_to_nodes("\n".join([*lines, "```"]))
@@ -31,7 +31,7 @@ class Claims(SphinxDirective):
             evidence = first + (f" [{', '.join(bounds)}]" if bounds else "")
             verdict = f"**{{glue:text}}`{source}::{claim['verdict']}:s`**"
             chapter = f" [Chapter {int(claim['chapter'][:2])}](../notebooks/{claim['chapter']})"
-        cells = (name, claim["claim"], claim["decided_by"] + chapter, evidence, verdict)
+        cells = (name, claim["claim"], verdict, evidence, claim["decided_by"] + chapter)
         return [("* - " if place == 0 else "  - ") + cell for place, cell in enumerate(cells)]
 
 
