@@ -44,7 +44,7 @@ clean:  ## remove the built book; runs/ is kept
 lock:  ## renew requirements.lock and environment.yml from pyproject.toml with the newest versions that fit
 	rm -rf $(VENV)-lock build
 	$(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/pip install --quiet '.[book,test]'
+	$(VENV)-lock/bin/pip install --quiet '.[study,book,test]'
 	$(VENV)-lock/bin/pip freeze --all --exclude falloff --exclude pip | sed -E 's/^(torch==[0-9.]+)\+.*/\1/' > $(VENV)-lock/pins
 	{ echo '# Every package that the project installs. Renewed by `make lock`: pip resolves pyproject.toml in an empty'; \
 	  echo '# environment and freezes what came. Install with pip install -r requirements.lock.'; \

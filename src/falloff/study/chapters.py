@@ -238,6 +238,8 @@ def _run_all(todo: Mapping[Chapter, tuple[Mapping[str, Any], Path]], profile: st
                 [sys.executable, "-m", "falloff.cli", "execute", job], env=environment, text=True,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )
+        log.info("running %d chapters; each training that ends is one more file in %s", len(children),
+                 project_root() / "runs" / "records")
         started = time.perf_counter()
         waiting = {pool.submit(child.communicate): (name, child) for name, child in children.items()}
         for done in as_completed(waiting):
