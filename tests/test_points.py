@@ -92,7 +92,7 @@ def test_moving_keeps_everything():
             TypeError,
             "xy must be floating point, got torch.int64",
         ),
-        ({"xy": torch.zeros(2, 3, 3)}, ValueError, "xy must have shape"),
+        ({"xy": torch.zeros(2, 3, 4)}, ValueError, "xy must have shape"),
         ({"xy": torch.zeros(3, 2)}, ValueError, "xy must have shape"),
         ({"label": torch.zeros(2, 3)}, TypeError, "label must be int64, got torch.float32"),
         ({"label": torch.zeros(2, 3, dtype=torch.int32)}, TypeError, "label must be int64, got torch.int32"),

@@ -2,14 +2,122 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from falloff.points import Points
+
+Merge = Literal["max", "noisy-or"]
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What is pressed into the maps around each point: a window of pixels, and what of it is the same for all points.
+
+    ``size`` are the maps' lengths, (height, width) or (depth, height, width), ``classes`` their number per image, and
+    ``reach`` how many pixels the window extends to each side of the pixel nearest to the point. ``kind`` is "pixel" (1
+    at that pixel alone), "gaussian" of width ``sigma`` (points that carry their own keep it), or "cone" (falling
+    linearly from 1 to 0 at a distance of ``sigma`` pixels). With ``marked`` the nearest pixel gets 2, which lets one
+    map tell labelled pixels and nearness to them. With ``channels_last`` the class is the last axis of the flat index,
+    not the first.
+    """
+
+    size: tuple[int, ...]
+    classes: int
+    reach: int
+    kind: Literal["pixel", "gaussian", "cone"]
+    sigma: float | None
+    marked: bool = False
+    channels_last: bool = False
+
+    @classmethod
+    def of(cls, points: Points, size: Sequence[int], classes: int, sigma: float | None, *, kind: str = "gaussian",
+           marked: bool = False, channels_last: bool = False) -> Stamp:
+        """The stamp that reaches as far as its values do; ``sigma`` None is the nearest pixel alone.
+
+        Raises:
+            ValueError: ``size`` or ``classes`` out of range, a point outside the picture, a label outside
+                ``[0, classes)``.
+        """
+        size, classes = check_size(size), check_classes(classes)
+        if not torch.compiler.is_compiling():  # a compiled step cannot raise on values: it would be compiled per batch
+            points.check_inside(size, classes)
+        if sigma is None:
+            return cls(size, classes, 0, "pixel", None, marked, channels_last)
+        if kind == "cone":
+            reach = math.ceil(sigma - 0.5)
+        elif points.sigma is None:
+            reach = _reach(sigma, points.xy.dtype)
+        else:  # a few sizes only: a compiled loss is compiled once for each
+            exact = _reach(points.extent.sigma, points.xy.dtype)
+            step = max(4, 1 << max(0, exact.bit_length() - 2))
+            reach = -(-exact // step) * step
+        return cls(size, classes, min(reach, max(size) - 1), kind, sigma, marked, channels_last)
+
+    def press(self, points: Points) -> tuple[Tensor, Tensor]:
+        """Flat index within its image's maps of each pixel in each point's window, and the value there.
+
+        Both ``(B, N * window)``; the value is 0 on padding and outside the picture (where the index is some pixel
+        inside it). Made of tensor operations whose shapes do not depend on the points, so nothing waits for a device.
+        """
+        axes = len(self.size)
+        offset = torch.arange(-self.reach, self.reach + 1, device=points.xy.device)
+        lengths = self.size[::-1]  # of x, y, ...: coordinates and lengths are named in opposite orders
+        index, stride = 0, self.classes if self.channels_last else 1
+        gap, inside, middle = [], [], True
+        for axis, (x, length) in enumerate(zip(points.xy.unbind(-1), lengths, strict=True)):
+            at = nearest_pixel(x, length)[..., None] + offset
+            index = index + stride * _spread(at.clamp(0, length - 1), axes, axis)
+            stride *= length
+            gap.append(_spread(at - x[..., None], axes, axis))
+            inside.append(_spread((at >= 0) & (at < length), axes, axis))
+            middle = middle & _spread((offset == 0)[None, None], axes, axis)
+        index = index + _spread(points.label, axes) * (1 if self.channels_last else stride)
+        inside[0] = inside[0] & _spread(points.valid, axes)
+        value = self._value(points, gap, inside)
+        if self.marked:
+            value = torch.where(middle & _spread(points.valid, axes), 2.0, value)
+        return index.flatten(1), value.flatten(1)
+
+    def draw(self, points: Points) -> Tensor:
+        """The maps ``(B, C, ...)``: at each pixel the largest of the values that fall on it, 0 where none does."""
+        index, value = self.press(points)
+        maps = value.new_zeros(len(points), self.classes * math.prod(self.size))
+        return maps.scatter_reduce_(1, index, value, "amax").view(len(points), self.classes, *self.size)
+
+    def _value(self, points: Points, gap: list[Tensor], inside: list[Tensor]) -> Tensor:
+        """The falloff at some distances from each point along x, y, ..., which broadcast to the window."""
+        axes, spread = len(gap), points.sigma
+        if self.kind == "gaussian" and (spread is None or spread.ndim < 4):
+            value = 1.0  # one exponential for each row and column, not for each pixel
+            for axis, (g, fits) in enumerate(zip(gap, inside, strict=True)):
+                wide = self.sigma
+                if spread is not None:
+                    wide = _spread(spread if spread.ndim == 2 else spread[..., axis], axes)
+                value = value * torch.where(fits, torch.exp(-0.5 * (g / wide) ** 2), 0.0)
+        else:
+            within = functools.reduce(torch.logical_and, inside)
+            if self.kind == "pixel":
+                return within.to(gap[0].dtype)
+            if self.kind == "cone":
+                falling = (1 - sum(g.square() for g in gap).sqrt() / self.sigma).clamp(min=0.0)
+                return torch.where(within, falling, 0.0)
+            precision = torch.linalg.inv(spread.to(gap[0].dtype))
+            squared = sum(
+                _spread(precision[..., i, j], axes) * gap[i] * gap[j] for i in range(axes) for j in range(axes)
+            )
+            value = torch.where(within, torch.exp(-0.5 * squared), 0.0)
+        if spread is None:
+            return value
+        # Points of many widths share one window: each ends where its Gaussian does, not where the window does.
+        return torch.where(value < torch.finfo(value.dtype).eps, 0.0, value)
 
 
 @dataclass(frozen=True)
@@ -19,7 +127,7 @@ class Near:
     A pixel near several points of its class is listed once for each; ``counts`` is True at one of them. All lists have
     the length B * N * window, whatever the points are, so that making them never waits for the device.
 
-    ``index``: place in the flat row. ``heat``: the rendered Gaussian there. ``positive``: whether it is the pixel
+    ``index``: place in the flat row. ``heat``: the rendered map there. ``positive``: whether it is the pixel
     nearest to a point.
     """
 
@@ -30,98 +138,86 @@ class Near:
 
 
 def render(
-    points: Points, size: tuple[int, int], classes: int, sigma: float
-) -> Float[Tensor, "batch classes height width"]:
-    """One Gaussian around each point, merged by the maximum within a class.
+    points: Points, size: Sequence[int], classes: int, sigma: float | Float[Tensor, "batch points *axes"],
+    *, merge: Merge = "max",
+) -> Float[Tensor, "batch classes *size"]:
+    """One Gaussian around each point, merged within a class.
 
-    .. math:: y_c(i, j) = \\max_{n:\\, c_n = c} e^{-d_n^2 / 2 \\sigma^2}, \\quad d_n^2 = (j - x_n)^2 + (i - y_n)^2
+    .. math:: y_c(\\mathbf{u}) = \\max_{n:\\, c_n = c}
+        \\exp\\left(-\\tfrac12 (\\mathbf{u} - \\mathbf{x}_n)^\\top \\Sigma_n^{-1} (\\mathbf{u} - \\mathbf{x}_n)\\right),
+        \\quad \\text{or} \\quad 1 - \\prod_n (1 - y_n) \\text{ with ``noisy-or''}
 
     The centre is the point itself, not its pixel: a point between pixels gives a map whose largest value is
-    below 1. A class without points has a map of zeros. Only a window around each point is evaluated; outside it,
-    where a Gaussian is below the dtype's rounding error of 1 (5.7 sigma away in float32), the map is 0.
+    below 1. A class without points has a map of zeros. Only a window around each point is evaluated; where a Gaussian
+    is below the dtype's rounding error of 1 (5.6 sigma away in float32), the map is 0.
 
     Args:
-        points: B images.
-        size: (height, width) of the maps in pixels.
+        points: B images. Points that carry their own ``sigma`` keep it.
+        size: (height, width) of the maps in pixels, or (depth, height, width) for points in a volume.
         classes: number of maps per image; every label must be smaller.
-        sigma: standard deviation in pixels, finite and above 0.
+        sigma: standard deviation in pixels, finite and above 0: one number, or a tensor as in
+            :class:`~falloff.points.Points`: ``(B, N)``, ``(B, N, 2)`` for x and y, or covariances ``(B, N, 2, 2)``.
+        merge: "max", or "noisy-or": the probability that at least one of independent events happens.
 
     Returns:
         Values in [0, 1] in the dtype of ``points.xy``, on its device.
 
     Raises:
-        ValueError: ``size``, ``classes`` or ``sigma`` out of range, a point outside the picture, a label outside
-            ``[0, classes)``.
+        TypeError, ValueError: ``size``, ``classes``, ``sigma`` or ``merge`` out of range, a point outside the picture,
+            a label outside ``[0, classes)``.
 
     Source: Tompson et al. 2014; merged by the maximum as in Law and Deng 2018, section 3.2.
     """
+    if merge not in get_args(Merge):
+        raise ValueError(f"merge must be one of {', '.join(get_args(Merge))}, got {merge!r}")
+    if isinstance(sigma, Tensor):
+        points, sigma = replace(points, sigma=sigma, extent=None), 1.0
     check_positive("sigma", sigma)
-    index, heat = _windows(points, size, classes, sigma)
-    return _merged(index, heat, len(points), size, classes).view(len(points), classes, *size)
+    stamp = Stamp.of(points, size, classes, sigma)
+    if merge == "max":
+        return stamp.draw(points)
+    index, heat = stamp.press(points)
+    none_here = heat.new_ones(len(points), classes * math.prod(size)).scatter_reduce_(1, index, 1 - heat, "prod")
+    return (1 - none_here).view(len(points), classes, *size)
 
 
-def positives(
-    points: Points, size: tuple[int, int], classes: int
-) -> Bool[Tensor, "batch classes height width"]:
+def positives(points: Points, size: Sequence[int], classes: int) -> Bool[Tensor, "batch classes *size"]:
     """True at the pixel nearest to each valid point, in the map of its class.
 
     Comes from the points, never from ``heatmap == 1``: a Gaussian whose centre lies between pixels is 1 nowhere.
 
     Args and errors: as for :func:`render`.
     """
-    index, heat = _windows(points, size, classes, None)
-    return _merged(index, heat, len(points), size, classes).view(len(points), classes, *size) > 0
+    return Stamp.of(points, size, classes, None).draw(points) > 0
 
 
-def near(points: Points, size: tuple[int, int], classes: int, sigma: float | None) -> Near:
-    """The pixels that a Gaussian of width ``sigma`` reaches around each point; None for the nearest pixels alone.
+def near(points: Points, size: Sequence[int], classes: int, sigma: float | None, *, kind: str = "gaussian") -> Near:
+    """The pixels that a Gaussian (or cone) of width ``sigma`` reaches around each point; None for the nearest alone.
 
     Args and errors: as for :func:`render`.
     """
-    index, heat = _windows(points, size, classes, sigma)
-    at_point, one = _windows(points, size, classes, None)
-    maps = (len(points), size, classes)
-    heat_there = _merged(index, heat, *maps)[index.reshape(-1)]
-    positive = (_merged(at_point, one, *maps) > 0)[index.reshape(-1)]
-    index, entry = index.reshape(-1), torch.arange(index.numel(), device=index.device)
-    owner = torch.empty(len(points) * classes * size[0] * size[1], dtype=torch.int64, device=index.device)
+    stamp = Stamp.of(points, size, classes, sigma, kind=kind)
+    pixels = classes * math.prod(size)
+    first = torch.arange(len(points), device=points.xy.device)[:, None] * pixels
+    index = (stamp.press(points)[0] + first).view(-1)
+    entry = torch.arange(index.numel(), device=index.device)
+    owner = torch.empty(len(points) * pixels, dtype=torch.int64, device=index.device)
     owner.scatter_(0, index, entry)  # whichever is written last: only that there is one matters
-    return Near(index, heat_there, positive, owner[index] == entry)
+    return Near(index, stamp.draw(points).view(-1)[index], positives(points, size, classes).view(-1)[index],
+                owner[index] == entry)
 
 
-def _windows(points: Points, size: tuple[int, int], classes: int, sigma: float | None) -> tuple[Tensor, Tensor]:
-    """Flat index of the pixels in a window around each point, (B, N, h, w), and its Gaussian there; 0 on padding.
-
-    Without ``sigma`` the window is the one nearest pixel, where it is 1.
-    """
-    height, width = check_size(size)
-    points.check_inside((height, width), check_classes(classes))
-    x, y = points.xy.unbind(-1)
-    if sigma is None:
-        columns, rows = nearest_pixel(x, width)[..., None], nearest_pixel(y, height)[..., None]
-        gx, gy = torch.ones_like(x)[..., None], torch.ones_like(y)[..., None]
-    else:
-        reach = math.ceil(sigma * math.sqrt(-2.0 * math.log(torch.finfo(x.dtype).eps)))
-        columns, gx = _profile(x, width, min(reach, width - 1), sigma)
-        rows, gy = _profile(y, height, min(reach, height - 1), sigma)
-    heat = torch.where(points.valid[..., None, None], gy[..., :, None] * gx[..., None, :], 0.0)
-    plane = torch.arange(len(points), device=x.device)[:, None] * classes + points.label
-    return (plane[..., None, None] * height + rows[..., :, None]) * width + columns[..., None, :], heat
+def _reach(sigma: float, dtype: torch.dtype) -> int:
+    """Pixels from the one nearest to a point beyond which a Gaussian is below the dtype's rounding error of 1."""
+    return max(0, math.ceil(sigma * math.sqrt(-2.0 * math.log(torch.finfo(dtype).eps)) - 0.5))
 
 
-def _merged(index: Tensor, value: Tensor, batch: int, size: tuple[int, int], classes: int) -> Tensor:
-    """The maps as one flat row: at each pixel the largest of the values that fall on it, 0 where none does."""
-    maps = value.new_zeros(batch * classes * size[0] * size[1])
-    return maps.scatter_reduce_(0, index.reshape(-1), value.reshape(-1), reduce="amax")
-
-
-def _profile(centre: Tensor, length: int, reach: int, sigma: float) -> tuple[Tensor, Tensor]:
-    """Pixels within ``reach`` of each centre along one axis, and the Gaussian's factor at each; 0 outside."""
-    offset = torch.arange(-reach, reach + 1, device=centre.device)
-    pixel = nearest_pixel(centre, length)[..., None] + offset
-    factor = torch.exp(-0.5 * ((pixel - centre[..., None]) / sigma) ** 2)
-    inside = (pixel >= 0) & (pixel < length)
-    return pixel.clamp(0, length - 1), torch.where(inside, factor, 0.0)
+def _spread(part: Tensor, axes: int, axis: int | None = None) -> Tensor:
+    """``(B, N, w)`` along one axis of a window, x the last; ``(B, N)`` along none of them."""
+    shape = [1] * axes
+    if axis is not None:
+        shape[axes - 1 - axis] = part.shape[2]
+    return part.view(*part.shape[:2], *shape)
 
 
 def nearest_pixel(coordinate: Tensor, length: int) -> Tensor:
@@ -153,10 +249,8 @@ def object_radius(height: float, width: float, min_iou: float = 0.7) -> float:
     """
     check_positive("height", height)
     check_positive("width", width)
-    if isinstance(min_iou, bool) or not isinstance(min_iou, (int, float)):
-        raise TypeError(f"min_iou must be a number, got {min_iou!r}")
-    if not 0.0 < min_iou <= 1.0:
-        raise ValueError(f"min_iou must be in (0, 1], got {min_iou!r}")
+    check_share("min_iou", min_iou)
+    check_positive("min_iou", min_iou)
     total, area = height + width, height * width
     # Shift: r^2 - (h + w) r + hw (1 - t) / (1 + t) = 0. Shrink: 4 r^2 - 2 (h + w) r + hw (1 - t) = 0.
     # Grow: 4 r^2 + 2 (h + w) r - hw (1 - t) / t = 0.
@@ -166,12 +260,12 @@ def object_radius(height: float, width: float, min_iou: float = 0.7) -> float:
     return min(shift, shrink, grow)
 
 
-def check_size(size: tuple[int, int]) -> tuple[int, int]:
-    """``size`` when it is two whole numbers above 0, else an error that says so."""
-    whole = isinstance(size, (tuple, list, torch.Size)) and len(size) == 2
+def check_size(size: Sequence[int]) -> tuple[int, ...]:
+    """``size`` when it is two or three whole numbers above 0, else an error that says so."""
+    whole = isinstance(size, (tuple, list, torch.Size)) and len(size) in (2, 3)
     if not whole or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in size):
-        raise ValueError(f"size must be (height, width), two integers above 0, got {size!r}")
-    return size[0], size[1]
+        raise ValueError(f"size must be (height, width) or (depth, height, width), integers above 0, got {size!r}")
+    return tuple(size)
 
 
 def check_classes(classes: int) -> int:
@@ -187,3 +281,11 @@ def check_positive(name: str, value: float) -> None:
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be finite and above 0, got {value!r}")
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise unless ``value`` is a number in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} must be in [0, 1], got {value!r}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -18,23 +18,31 @@ class Points:
     ``W - 0.5``, both ends included.
 
     Args:
-        xy: positions in pixels, x to the right, then y down; floating point, ``(B, N, 2)``.
+        xy: positions in pixels, x to the right, then y down; floating point, ``(B, N, 2)``. In a volume ``(B, N, 3)``,
+            with z, the slice, last.
         label: class of each point, ``int64``, ``(B, N)``, not negative.
         valid: ``bool``, ``(B, N)``; False on padding, whose ``xy`` and ``label`` are then set to 0.
         score: how sure a decoder is of each point, floating point, ``(B, N)``; None for labels made by people.
+        sigma: how wide each point's Gaussian is, in place of the one width that a loss or a map is given: standard
+            deviations in pixels ``(B, N)``, one for each axis ``(B, N, 2)``, or covariances in square pixels
+            ``(B, N, 2, 2)`` for rotated Gaussians (3 in place of 2 in a volume).
+        weight: how much each point counts in a loss, ``(B, N)``, finite and at least 0; None is 1 for all.
 
     Raises:
         TypeError: an argument is not a tensor or its dtype is not the one above.
-        ValueError: a shape is wrong, or a valid point has a NaN or infinite position, a negative label or a NaN score.
+        ValueError: a shape is wrong, or a valid point has a NaN or infinite position, a negative label, a NaN score, a
+            width that is not above 0, a covariance that is not positive definite, or a weight out of range.
 
     Checks that must read values run once, here, and leave their result in ``extent``; a loss then compares
     Python numbers and never waits for the device.
     """
 
-    xy: Float[Tensor, "batch points 2"]
+    xy: Float[Tensor, "batch points axes"]
     label: Int64[Tensor, "batch points"]
     valid: Bool[Tensor, "batch points"]
     score: Float[Tensor, "batch points"] | None = None
+    sigma: Float[Tensor, "batch points *axes"] | None = None
+    weight: Float[Tensor, "batch points"] | None = None
     extent: Extent | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -48,33 +56,38 @@ class Points:
         _refuse_where(checked_label < 0, self.label, "label must not be negative")
         if self.score is not None:
             _refuse_where(torch.isnan(self.score) & valid, self.score, "score must not be NaN where valid")
-        object.__setattr__(self, "xy", checked_xy)
-        object.__setattr__(self, "label", checked_label)
-        object.__setattr__(self, "extent", Extent.of(checked_xy, checked_label, valid))
+        sigma, weight = self.sigma, self.weight
+        if sigma is not None:
+            sigma = _checked_sigma(sigma, valid)
+        if weight is not None:
+            weight = torch.where(valid, weight, 0.0)
+            _refuse_where(~(torch.isfinite(weight) & (weight >= 0)), weight, "weight must be finite and at least 0")
+        changed = {"xy": checked_xy, "label": checked_label, "sigma": sigma, "weight": weight,
+                   "extent": Extent.of(checked_xy, checked_label, valid, sigma)}
+        for name, value in changed.items():
+            object.__setattr__(self, name, value)
 
     def _check_types(self) -> None:
         tensors = {"xy": self.xy, "label": self.label, "valid": self.valid}
-        if self.score is not None:
-            tensors["score"] = self.score
+        tensors |= {name: part for name in ("score", "sigma", "weight") if (part := getattr(self, name)) is not None}
         for name, value in tensors.items():
             if not isinstance(value, Tensor):
                 raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
-        if not self.xy.is_floating_point():
-            raise TypeError(f"xy must be floating point, got {self.xy.dtype}")
-        if self.xy.ndim != 3 or self.xy.shape[-1] != 2:
-            raise ValueError(f"xy must have shape (batch, points, 2), got {tuple(self.xy.shape)}")
+            if name not in ("label", "valid") and not value.is_floating_point():
+                raise TypeError(f"{name} must be floating point, got {value.dtype}")
+        if self.xy.ndim != 3 or self.xy.shape[-1] not in (2, 3):
+            raise ValueError(f"xy must have shape (batch, points, 2) or (..., 3), got {tuple(self.xy.shape)}")
         if self.label.dtype != torch.int64:
             raise TypeError(f"label must be int64, got {self.label.dtype}")
         if self.valid.dtype != torch.bool:
             raise TypeError(f"valid must be bool, got {self.valid.dtype}")
-        if self.score is not None and not self.score.is_floating_point():
-            raise TypeError(f"score must be floating point, got {self.score.dtype}")
+        batch, count, axes = self.xy.shape
+        allowed = {name: [(batch, count)] for name in tensors} | {"xy": [(batch, count, axes)]}
+        allowed["sigma"] = [(batch, count), (batch, count, axes), (batch, count, axes, axes)]
         for name, value in tensors.items():
-            if name != "xy" and value.shape != self.xy.shape[:2]:
-                raise ValueError(
-                    f"{name} must have the shape {tuple(self.xy.shape[:2])} of xy's first two axes, "
-                    f"got {tuple(value.shape)}"
-                )
+            if tuple(value.shape) not in allowed[name]:
+                shapes = " or ".join(map(str, allowed[name]))
+                raise ValueError(f"{name} must have the shape {shapes} to go with xy's, got {tuple(value.shape)}")
             if value.device != self.xy.device:
                 raise ValueError(f"{name} is on {value.device}, xy on {self.xy.device}: one device is needed")
 
@@ -83,8 +96,9 @@ class Points:
         """Points of a batch from one ``(xy, label)`` pair per image, of any lengths, padded to the longest.
 
         Args:
-            images: for each image ``(xy, label)`` or ``(xy, label, score)``: ``(n, 2)`` positions in pixels,
-                ``n`` classes and, when given, ``n`` scores; lists, arrays or tensors. ``n`` may be 0.
+            images: for each image ``(xy, label)`` or ``(xy, label, score)``: ``(n, 2)`` positions in pixels (or
+                ``(n, 3)`` in volumes), ``n`` classes and, when given, ``n`` scores; lists, arrays or tensors. ``n``
+                may be 0.
             device: where the tensors go; the CPU by default.
 
         Raises:
@@ -96,21 +110,23 @@ class Points:
         if not lengths <= {2, 3} or len(lengths) > 1:
             raise ValueError(f"every image must be (xy, label), or every one (xy, label, score); got {lengths}")
         parts = []
+        widths = (torch.as_tensor(image[0]).shape[-1] for image in images if len(image[0]))
+        axes = 3 if next(widths, 2) == 3 else 2
         for index, image in enumerate(images):
             xy = torch.as_tensor(image[0], dtype=torch.float32)
-            xy = xy.reshape(0, 2) if xy.numel() == 0 else xy
+            xy = xy.reshape(0, axes) if xy.numel() == 0 else xy
             label = torch.as_tensor(image[1])
             if label.numel() and (label.is_floating_point() or label.dtype == torch.bool):
                 raise TypeError(f"image {index}: label must hold integers, got {label.dtype}")
             label = label.to(torch.int64)
             score = torch.as_tensor(image[2], dtype=torch.float32) if len(image) == 3 else None
-            if xy.ndim != 2 or xy.shape[1] != 2:
-                raise ValueError(f"image {index}: xy must have shape (n, 2), got {tuple(xy.shape)}")
+            if xy.ndim != 2 or xy.shape[1] != axes:
+                raise ValueError(f"image {index}: xy must have shape (n, {axes}), got {tuple(xy.shape)}")
             if label.shape != xy.shape[:1] or (score is not None and score.shape != xy.shape[:1]):
                 raise ValueError(f"image {index}: {len(xy)} positions need as many labels (and scores)")
             parts.append((xy, label, score))
         count = max(len(xy) for xy, _, _ in parts)
-        xy = torch.zeros(len(parts), count, 2)
+        xy = torch.zeros(len(parts), count, axes)
         label = torch.zeros(len(parts), count, dtype=torch.int64)
         valid = torch.zeros(len(parts), count, dtype=torch.bool)
         scores = torch.zeros(len(parts), count) if lengths == {3} else None
@@ -129,56 +145,86 @@ class Points:
         """The points of some images: a slice, or a tensor of indices."""
         if isinstance(images, int):
             raise TypeError("images must be a slice or a tensor of indices; one image i is points[i:i + 1]")
-        score = None if self.score is None else self.score[images]
-        return Points(self.xy[images], self.label[images], self.valid[images], score, self.extent)
+        return self._each(lambda part: part[images])
 
     def to(self, device: torch.device | str) -> Points:
         """The same points on another device."""
-        score = None if self.score is None else self.score.to(device)
-        moved = (part.to(device, non_blocking=True) for part in (self.xy, self.label, self.valid))
-        return Points(*moved, score, self.extent)
+        return self._each(lambda part: part.to(device, non_blocking=True))
 
     def above(self, threshold: float) -> Points:
         """The points whose score is at least ``threshold``; the others become padding."""
         if self.score is None:
             raise ValueError("these points carry no score to compare with a threshold")
-        return Points(self.xy, self.label, self.valid & (self.score >= threshold), self.score, self.extent)
+        return replace(self, valid=self.valid & (self.score >= threshold))
 
-    def check_inside(self, size: tuple[int, int], classes: int) -> None:
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Points:
+        """The same change made to every tensor; what construction checked stays true of the result."""
+        parts = (self.xy, self.label, self.valid, self.score, self.sigma, self.weight)
+        return Points(*(None if part is None else change(part) for part in parts), extent=self.extent)
+
+    def check_inside(self, size: Sequence[int], classes: int) -> None:
         """Raise ValueError unless every point lies in a picture of ``size`` with a label in ``[0, classes)``.
 
-        Compares the extent that construction recorded, so it costs no pass over the points.
+        ``size`` is (height, width), or (depth, height, width) of a volume. Compares the extent that construction
+        recorded, so it costs no pass over the points.
         """
-        height, width = size
-        extent = self.extent
-        for name, low, high, length in (("x", extent.left, extent.right, width),
-                                        ("y", extent.top, extent.bottom, height)):
+        axes = self.xy.shape[-1]
+        if len(size) != axes:
+            raise ValueError(f"points with {axes} coordinates need {axes} lengths, got size {tuple(size)}")
+        for name, low, high, length in zip("xyz", self.extent.low, self.extent.high, reversed(size), strict=False):
             if low < -0.5 or high > length - 0.5:
                 raise ValueError(
                     f"a point lies outside the picture: {name} reaches from {low:g} to {high:g}, "
                     f"allowed is -0.5 to {length - 0.5:g}"
                 )
-        if extent.label >= classes:
-            raise ValueError(f"label {extent.label} is not in [0, {classes}): there are {classes} classes")
+        if self.extent.label >= classes:
+            raise ValueError(f"label {self.extent.label} is not in [0, {classes}): there are {classes} classes")
 
 
 @dataclass(frozen=True)
 class Extent:
-    """What the valid points of a batch reach to: positions in pixels and the largest label (-1 for no point)."""
+    """What the valid points of a batch reach to, as plain numbers that cost nothing to read.
 
-    left: float
-    top: float
-    right: float
-    bottom: float
+    ``low`` and ``high``: smallest and largest coordinate along each axis, in pixels. ``label``: the largest, -1 for no
+    point. ``sigma``: the largest standard deviation along any axis, in pixels, 0 where points carry none.
+    ``crowd``: the most points that one class has in one image.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
     label: int
+    sigma: float
+    crowd: int
 
     @classmethod
-    def of(cls, xy: Tensor, label: Tensor, valid: Tensor) -> Extent:
+    def of(cls, xy: Tensor, label: Tensor, valid: Tensor, sigma: Tensor | None = None) -> Extent:
         """The extent of some points; reads values, so it waits for a device that holds them."""
         if not bool(valid.any()):
-            return cls(0.0, 0.0, 0.0, 0.0, -1)
+            return cls((0.0,) * xy.shape[-1], (0.0,) * xy.shape[-1], -1, 0.0, 0)
+        image = torch.arange(len(xy), device=xy.device)[:, None].expand_as(label)
+        pairs = torch.stack([image[valid], label[valid]], dim=1)
+        crowd = int(torch.unique(pairs, dim=0, return_counts=True)[1].max())
+        widest = 0.0
+        if sigma is not None:
+            wide = sigma.diagonal(dim1=-2, dim2=-1).sqrt() if sigma.ndim == 4 else sigma
+            widest = float(wide[valid].max())
         xy, label = xy[valid], label[valid]
-        return cls(*xy.amin(0).tolist(), *xy.amax(0).tolist(), int(label.max()))
+        return cls(tuple(xy.amin(0).tolist()), tuple(xy.amax(0).tolist()), int(label.max()), widest, crowd)
+
+
+def _checked_sigma(sigma: Tensor, valid: Tensor) -> Tensor:
+    """``sigma`` with 1 on padding, where its values must be of no account."""
+    if sigma.ndim < 4:
+        sigma = torch.where(valid.view(valid.shape + (1,) * (sigma.ndim - 2)), sigma, 1.0)
+        bad = ~(torch.isfinite(sigma) & (sigma > 0))
+        _refuse_where(bad.flatten(2).any(-1) if sigma.ndim > 2 else bad, sigma, "sigma must be finite and above 0")
+        return sigma
+    sigma = torch.where(valid[..., None, None], sigma, torch.eye(sigma.shape[-1]).to(sigma))
+    finite = torch.isfinite(sigma).all(-1).all(-1)
+    symmetric = (sigma - sigma.mT).abs().amax((-2, -1)) <= 1e-5 * sigma.abs().amax((-2, -1))
+    definite = torch.linalg.cholesky_ex(torch.where(finite[..., None, None], sigma, 0.0)).info == 0
+    _refuse_where(~(finite & symmetric & definite), sigma, "sigma must be a symmetric, positive definite covariance")
+    return sigma
 
 
 def _refuse_where(bad: Tensor, value: Tensor, message: str) -> None:

@@ -1,9 +1,24 @@
 """Losses for sparse point labels: elementwise formulas, and a family that takes (logits, Points)."""
 
-from falloff.losses.dense import bce, distance_aware, focal, mse, weighted_bce
-from falloff.losses.family import PointLoss, best_constant, make, names, options, prior_bias
+from falloff.losses.base import PointLoss
+from falloff.losses.dense import (
+    adaptive_wing,
+    bce,
+    distance_aware,
+    distance_map_bce,
+    focal,
+    mse,
+    quality_focal,
+    varifocal,
+    weighted_bce,
+    weighted_mse,
+)
+from falloff.losses.family import best_constant, make, names, options, prior_bias
+from falloff.losses.pixelwise import PixelLoss
+from falloff.losses.whole import dice, dsnt, soft_argmax, softmax_distance_aware, spatial_js, spatial_kl, tversky
 
 __all__ = [
-    "PointLoss", "bce", "best_constant", "distance_aware", "focal", "make", "mse", "names", "options",
-    "prior_bias", "weighted_bce",
+    "PixelLoss", "PointLoss", "adaptive_wing", "bce", "best_constant", "dice", "distance_aware", "distance_map_bce",
+    "dsnt", "focal", "make", "mse", "names", "options", "prior_bias", "quality_focal", "soft_argmax",
+    "softmax_distance_aware", "spatial_js", "spatial_kl", "tversky", "varifocal", "weighted_bce", "weighted_mse",
 ]

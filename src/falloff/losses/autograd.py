@@ -1,14 +1,32 @@
-"""Charges as functions that autograd knows: on dense maps, and summed from the points."""
+"""Charges as functions that autograd knows: pixel by pixel on dense maps, and summed from the points in one pass."""
 
 from __future__ import annotations
 
+import functools
+import os
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from falloff.heatmaps import Near
+from falloff.heatmaps import Stamp
 from falloff.losses.charges import Charge
+from falloff.points import Points
+
+COMPILED_FROM = 2**18  # elements of the logits; a compiler's start-up costs more than it saves on smaller maps
+PART = 2**18  # pixels near points that are drawn at a time
+
+
+class Summand(Protocol):
+    """What a loss that is a sum over pixels says about itself."""
+
+    def charge(self, x: Tensor, heat: Tensor, positive: Tensor) -> Charge: ...
+
+    def pixel_weight(self, heat: Tensor) -> Tensor | None: ...
 
 
 def elementwise(charge: Callable[..., Charge], x: Tensor, *constants: object) -> Tensor:
@@ -16,13 +34,49 @@ def elementwise(charge: Callable[..., Charge], x: Tensor, *constants: object) ->
     return _Elementwise.apply(x, charge, *constants)[0]
 
 
-def summed(charge: Callable[..., Charge], x: Tensor, near: Near) -> Tensor:
-    """The sum of a charge over maps of which only the pixels in ``near`` differ from empty background.
+def total(loss: Summand, x: Tensor, stamp: Stamp, points: Points, shares: Tensor, mask: Tensor | None) -> Tensor:
+    """The sum of a loss over maps ``(B, C, ...)``, each image's multiplied by its share, in float32 or float64.
 
-    ``charge(x, heat, positive)`` is first taken everywhere with heat 0.0 and positive False, one plain pass; then what
-    that got wrong near the points is put right. No target map is kept, and of the size of ``x`` only its gradient.
+    Large maps that want a gradient go through the compiled pass where there is a compiler; everything else, and every
+    transformation of the function (torch.func, a compiler around it, second derivatives), through the eager form,
+    which is the reference.
     """
-    return _Summed.apply(x, charge, near)[0]
+    if _compiled_pass_wanted(x):
+        try:
+            return _Compiled.apply(x, loss, stamp, points, shares, mask)
+        except _compiler_errors() as error:
+            _give_up(error)
+    return reference(loss, x, stamp, points, shares, mask)
+
+
+def reference(loss: Summand, x: Tensor, stamp: Stamp, points: Points, shares: Tensor, mask: Tensor | None) -> Tensor:
+    """:func:`total` in plain tensor operations."""
+    flat = _flat(x, stamp).to(work_dtype(x))
+    marks = torch.zeros(flat.shape, dtype=flat.dtype, device=flat.device)
+    weight = _draw(stamp, points, marks, stamp.press)
+    heat, positive, weight = _targets(loss, stamp, marks, weight)
+    if mask is not None:
+        mask = _flat(mask, stamp)
+        flat = torch.where(mask, flat, 0.0)
+    value = elementwise(loss.charge, flat, heat, positive)
+    value = value if weight is None else value * weight
+    value = value if mask is None else torch.where(mask, value, 0.0)
+    return (value.sum(1) * shares).sum()
+
+
+def is_plain(x: Tensor) -> bool:
+    """Whether ``x`` is a tensor of numbers, not a stand-in of torch.func or of a compiler that traces the code."""
+    return not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+
+
+def is_readable(x: Tensor) -> bool:
+    """Whether Python may look at ``x`` without making an accelerator wait."""
+    return x.device.type == "cpu" and is_plain(x)
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether maps lie in memory with the class last, as convolutions on the CPU prefer."""
+    return x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
 class _Elementwise(torch.autograd.Function):
@@ -46,30 +100,172 @@ class _Elementwise(torch.autograd.Function):
         return grad * slope, None, *(None for _ in ctx.constants)
 
 
-class _Summed(torch.autograd.Function):
-    @staticmethod
-    def forward(x: Tensor, charge: Callable[..., Charge], near: Near) -> Charge:
-        return _sum_and_slope(x, charge, near)
+class _Compiled(torch.autograd.Function):
+    """One pass over the logits for value and gradient; besides them one buffer, which becomes the gradient."""
 
     @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        x, ctx.charge, ctx.near = inputs
-        ctx.save_for_backward(x, output[1])
-        ctx.mark_non_differentiable(output[1])
+    def forward(ctx, x: Tensor, loss: Summand, stamp: Stamp, points: Points, shares: Tensor,
+                mask: Tensor | None) -> Tensor:
+        flat = _flat(x.detach(), stamp)
+        buffer = flat.new_zeros(flat.shape, dtype=work_dtype(x))
+        press, run = _compiled(loss, stamp, torch.get_num_threads(), x.device.type)
+        weight = _draw(stamp, _padded(points), buffer, press)
+        value = run(flat, buffer, shares[:, None], weight,
+                    None if mask is None else _flat(mask, stamp))
+        ctx.save_for_backward(x, buffer)
+        ctx.again = loss, stamp, points, shares, mask
+        return value.to(buffer.dtype)
 
     @staticmethod
-    def backward(ctx, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        x, slope = ctx.saved_tensors
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, buffer = ctx.saved_tensors
         if torch.is_grad_enabled():
-            slope = _sum_and_slope(x, ctx.charge, ctx.near)[1]
-        return grad * slope, None, None
+            loss, *rest = ctx.again
+            (slope,) = torch.autograd.grad(reference(loss, x, *rest), x, create_graph=True)
+        else:
+            slope = _unflat(buffer, ctx.again[1])
+        # loss.backward() hands down 1: on the CPU, where looking is free, a pass over the maps is saved.
+        if not (is_readable(grad) and bool(grad == 1)):
+            slope = grad * slope
+        return slope.to(x.dtype), None, None, None, None, None
 
 
-def _sum_and_slope(x: Tensor, charge: Callable[..., Charge], near: Near) -> Charge:
-    flat = x.reshape(-1)
-    value, slope = charge(flat, 0.0, False)
-    right, right_slope = charge(flat[near.index], near.heat.to(x.dtype), near.positive)
-    # The wrong charges are taken out, not subtracted: beside a large one a small right one would lose its digits.
-    total = value.index_fill(0, near.index, 0.0).sum() + torch.where(near.counts, right, 0.0).sum()
-    mend = torch.where(near.counts, right_slope, 0.0)
-    return total, slope.index_fill(0, near.index, 0.0).index_add(0, near.index, mend).view(x.shape)
+def _draw(
+    stamp: Stamp, points: Points, maps: Tensor, press: Callable[[Points], tuple[Tensor, Tensor]]
+) -> Tensor | None:
+    """Draw the points into ``maps``, ``(B, pixels)``, zeros before; returns the pixels' weights where points have any.
+
+    Some images at a time: the lists of pixels then stay in the cache, and small beside the logits.
+    """
+    batch, entries = len(points), points.label.shape[1] * (2 * stamp.reach + 1) ** len(stamp.size)
+    most = max(1, min(batch, PART // max(1, entries)))
+    part = next(size for size in range(most, 0, -1) if batch % size == 0)
+    weight = None if points.weight is None else torch.ones_like(maps)
+    for first in range(0, batch, part):
+        some = slice(first, first + part)
+        index, value = press(points[some] if part < batch else points)
+        value = value.to(maps.dtype)
+        maps[some].scatter_reduce_(1, index, value, "amax")
+        if weight is not None:
+            weight[some] = _weights(stamp, points[some], maps[some], index, value)
+    return weight
+
+
+def _weights(stamp: Stamp, points: Points, marks: Tensor, index: Tensor, value: Tensor) -> Tensor:
+    """What each pixel's charge is multiplied by, from the weight of the point that is nearest to it."""
+    own = points.weight.to(marks.dtype).repeat_interleave(index.shape[1] // points.label.shape[1], dim=1)
+    own = torch.where((value > 0) & (marks.gather(1, index) == value), own, -1.0)
+    own = torch.full_like(marks, -1.0).scatter_reduce(1, index, own, "amax")
+    share = (marks > 1).to(marks.dtype) if stamp.marked else marks
+    return torch.where(own < 0, 1.0, 1 + share * (own - 1))
+
+
+def _targets(loss: Summand, stamp: Stamp, marks: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The rendered map, the labelled pixels and the pixels' weights, from what :func:`_draw` drew."""
+    positive = marks > 1 if stamp.marked else marks == 1
+    heat = marks.clamp(max=1.0) if stamp.marked else marks
+    own = loss.pixel_weight(_unflat(heat, stamp))
+    if own is not None:
+        own = _flat(own, stamp)
+        weight = own if weight is None else weight * own
+    return heat, positive, weight
+
+
+def _one_pass(loss: Summand, stamp: Stamp, x: Tensor, buffer: Tensor, shares: Tensor, weight: Tensor | None,
+              mask: Tensor | None) -> Tensor:
+    """Sum the loss, and turn ``buffer``, drawn before, into its gradient."""
+    heat, positive, weight = _targets(loss, stamp, buffer, weight)
+    x = x.to(buffer.dtype)
+    if mask is not None:
+        x = torch.where(mask, x, 0.0)
+    value, slope = loss.charge(x, heat, positive)
+    factor = shares if weight is None else shares * weight
+    if mask is not None:
+        factor = torch.where(mask, factor, 0.0)
+    buffer.copy_(slope * factor)
+    # Summed in float64, which is free here: one float32 sum of millions of charges would be off in the sixth digit.
+    return (value * factor).sum(dtype=torch.float64)
+
+
+@functools.cache
+def _compiled(loss: Summand, stamp: Stamp, threads: int, device: str) -> tuple[Callable, Callable]:
+    def one_pass(*tensors: Tensor | None) -> Tensor:
+        return _one_pass(loss, stamp, *tensors)
+
+    # The number of threads is part of what is compiled. Two small kernels need no pool of compiler processes.
+    options = {"compile_threads": 1, "cpp.threads": threads} if device == "cpu" else {"compile_threads": 1}
+    return tuple(
+        torch.compile(function, fullgraph=True, dynamic=False, isolate_recompiles=True, recompile_limit=64,
+                      options=options)
+        for function in (stamp.press, one_pass)
+    )
+
+
+def _compiled_pass_wanted(x: Tensor) -> bool:
+    return (
+        x.numel() >= COMPILED_FROM and x.requires_grad and torch.is_grad_enabled() and is_plain(x)
+        and x.device.type in ("cpu", "cuda") and compiler_allowed() and not _given_up
+    )
+
+
+def compiler_allowed() -> bool:
+    """False when the environment variable FALLOFF_COMPILE is 0.
+
+    Raises:
+        ValueError: it is neither 0 nor 1.
+    """
+    value = os.environ.get("FALLOFF_COMPILE", "1")
+    if value not in ("0", "1"):
+        raise ValueError(f"FALLOFF_COMPILE must be 0 or 1, got {value!r}")
+    return value == "1"
+
+
+_given_up: list[str] = []  # why the compiler is not tried again in this process
+
+
+def _compiler_errors() -> tuple[type[BaseException], ...]:
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+
+    return FailOnRecompileLimitHit, TorchDynamoException
+
+
+def _give_up(error: BaseException) -> None:
+    reason = str(error).strip().splitlines()[0]
+    _given_up.append(reason)
+    warnings.warn(
+        f"torch.compile does not work here, so losses take their slower eager form: {type(error).__name__}: {reason}",
+        RuntimeWarning, stacklevel=4,
+    )
+
+
+def _padded(points: Points) -> Points:
+    """The points with a little padding: few different counts are compiled, 8 from one power of 2 to the next."""
+    count = points.label.shape[1]
+    step = max(1, (1 << max(0, count - 1).bit_length()) // 16)
+    more = -(-count // step) * step - count
+    if more == 0:
+        return points
+
+    def longer(part: Tensor | None, value: float = 0) -> Tensor | None:
+        return None if part is None else pad(part, (0, 0) * (part.ndim - 2) + (0, more), value=value)
+
+    sigma = longer(points.sigma, 1.0)
+    if sigma is not None and sigma.ndim == 4:
+        sigma[:, count:] = torch.eye(sigma.shape[-1]).to(sigma)
+    return replace(points, xy=longer(points.xy), label=longer(points.label), valid=longer(points.valid, False),
+                   score=None, sigma=sigma, weight=longer(points.weight))
+
+
+def work_dtype(x: Tensor) -> torch.dtype:
+    """What a loss is computed in: half precision in float32."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _flat(maps: Tensor, stamp: Stamp) -> Tensor:
+    return (maps.movedim(1, -1) if stamp.channels_last else maps).flatten(1)
+
+
+def _unflat(flat: Tensor, stamp: Stamp) -> Tensor:
+    if stamp.channels_last:
+        return flat.view(len(flat), *stamp.size, stamp.classes).movedim(-1, 1)
+    return flat.view(len(flat), stamp.classes, *stamp.size)

@@ -1,0 +1,66 @@
+"""What the sum of a loss over pixels is divided by, as one factor for each image."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+NAMES = ("points", "image", "pixels", "running")
+MOMENTUM = 0.9
+
+Normalizer = str | int | float
+
+
+def check(normalizer: Normalizer) -> None:
+    """Raise unless this is one of :data:`NAMES` or a finite number above 0."""
+    if isinstance(normalizer, str) and normalizer in NAMES:
+        return
+    is_number = isinstance(normalizer, (int, float)) and not isinstance(normalizer, bool)
+    if not is_number or not (math.isfinite(normalizer) and normalizer > 0):
+        raise ValueError(f"normalizer must be one of {', '.join(NAMES)}, or a number above 0, got {normalizer!r}")
+
+
+class RunningMean:
+    """The mean number of labelled points in a batch, over the batches trained on, the latest weighing most.
+
+    After each call :math:`m \\leftarrow 0.9\\,m + 0.1\\,n`; the first call gives n itself. It moves only while
+    gradients are recorded, so measuring a loss does not change it. The state stays on the device.
+    """
+
+    def __init__(self) -> None:
+        self.mean: Tensor | None = None
+
+    def __call__(self, count: Tensor) -> Tensor:
+        if self.mean is None:
+            mean = count.detach()
+        elif torch.is_grad_enabled():
+            mean = torch.lerp(count.detach(), self.mean.to(count), MOMENTUM)
+        else:
+            return self.mean.to(count)
+        if torch.is_grad_enabled():
+            self.mean = mean
+        return mean
+
+
+def shares(normalizer: Normalizer, labelled: Tensor, kept: Tensor | float, running: RunningMean) -> Tensor:
+    """What each image's sum is multiplied by, ``(B,)``; defined for images and batches without points.
+
+    Args:
+        normalizer: see :class:`falloff.losses.PointLoss`.
+        labelled: number of labelled points that count in each image, floating point ``(B,)``.
+        kept: number of elements of the logits, in all images together, that a mask leaves.
+        running: state of "running".
+    """
+    if normalizer == "image":
+        return 1 / (len(labelled) * labelled.clamp(min=1))
+    if normalizer == "points":
+        divisor = labelled.sum().clamp(min=1)
+    elif normalizer == "running":
+        divisor = running(labelled.sum()).clamp(min=1)
+    elif normalizer == "pixels":
+        divisor = torch.as_tensor(kept, device=labelled.device).to(labelled.dtype).clamp(min=1)
+    else:
+        divisor = labelled.new_tensor(normalizer)
+    return (1 / divisor).expand(len(labelled))
