@@ -35,8 +35,8 @@ serve: $(READY)  ## serve the built book on http://127.0.0.1:8000
 lint: $(READY)  ## check the style of the code
 	$(BIN)/ruff check src tests benchmarks book
 
-bench: $(READY)  ## time the losses against reference formulas in one run
-	$(BIN)/python benchmarks/losses.py
+bench: $(VENV)/.bench  ## time the losses against reference formulas and other libraries in one run
+	$(BIN)/python benchmarks/losses.py $(RECORD)
 
 clean:  ## remove the built book; runs/ is kept
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis
@@ -61,3 +61,8 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(READY)
+
+$(VENV)/.bench: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock '.[bench]' --no-build-isolation
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@

@@ -1,11 +1,15 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scenes import batches
+from scenes import batches, one
 
 from falloff import decode, heatmaps
 from falloff.points import Points
+
+PLAIN = ["none", "quarter", "parabola", "log-parabola", "soft-argmax"]
 
 
 def maps(*rows):
@@ -86,7 +90,7 @@ def test_a_plateau_gives_one_point_the_first_in_reading_order(layout):
 
 
 @pytest.mark.parametrize(("x", "y"), [(0, 0), (4, 0), (0, 3), (4, 3), (2, 0), (4, 2)])
-@pytest.mark.parametrize("refine", ["none", "quarter", "parabola"])
+@pytest.mark.parametrize("refine", PLAIN)
 def test_peaks_at_the_border_are_found_and_not_moved_across_it(x, y, refine):
     scores = torch.zeros(1, 1, 4, 5)
     scores[0, 0, y, x] = 1.0
@@ -119,7 +123,7 @@ def test_the_parabola_finds_the_top_of_a_parabola(x, y):
 def test_refinement_moves_no_point_further_than_half_a_pixel(seed):
     scores = torch.rand(2, 2, 6, 6, generator=torch.Generator().manual_seed(seed)).mul(4).round()  # many ties
     plain = decode.peaks(scores, count=20)
-    for refine in ("quarter", "parabola"):
+    for refine in PLAIN[1:]:
         moved = decode.peaks(scores, count=20, refine=refine)
         assert torch.equal(moved.valid, plain.valid)
         assert (moved.xy - plain.xy).abs().max() <= 0.5
@@ -130,9 +134,43 @@ def test_on_the_map_of_a_point_between_pixels_refinement_comes_nearer():
     scores = heatmaps.render(points, (11, 11), 1, 1.5)
     errors = [
         float((decode.peaks(scores, count=1, refine=refine).xy - points.xy).norm())
-        for refine in ("none", "quarter", "parabola")
+        for refine in PLAIN
     ]
     assert errors[0] > errors[1] > errors[2] and errors[2] < 0.05
+    assert errors[3] < 1e-4 and errors[0] > errors[4]
+
+
+@given(st.floats(3.0, 7.0), st.floats(3.0, 7.0), st.floats(0.8, 2.5), st.floats(0.8, 2.5), st.floats(0.0, 3.0))
+def test_the_log_parabola_finds_the_centre_of_any_gaussian(x, y, long, short, angle):
+    turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]).double()
+    spread = turn @ torch.diag(torch.tensor([long, short]).double() ** 2) @ turn.T
+    points = one(x, y, dtype=torch.float64)
+    scores = heatmaps.render(points, (11, 11), 1, spread.view(1, 1, 2, 2))
+    found = decode.peaks(scores, count=1, refine="log-parabola").xy[0, 0]
+    nearest = decode.peaks(scores, count=1).xy[0, 0]
+    # A long, slanted Gaussian may be highest at a pixel further than half a pixel away; a step is at most that long.
+    if ((nearest - points.xy[0, 0]).abs() <= 0.5).all():
+        assert found.tolist() == pytest.approx([x, y], abs=1e-6)
+
+
+def test_the_soft_argmax_is_the_centre_of_mass_of_five_by_five_pixels():
+    scores = torch.rand(1, 1, 9, 9, generator=torch.Generator().manual_seed(3))
+    scores[0, 0, 4, 3] = 2.0
+    window = scores[0, 0, 2:7, 1:6].double()
+    step = torch.arange(-2.0, 3.0).double()
+    means = [float((window.sum(axis) * step).sum() / window.sum()) for axis in (0, 1)]
+    assert decode.peaks(scores, count=1, refine="soft-argmax").xy[0, 0].tolist() == pytest.approx(
+        [3 + means[0], 4 + means[1]], abs=1e-5
+    )
+
+
+def test_learned_offsets_are_read_at_the_peak_and_stay_in_the_picture():
+    scores, offsets = torch.zeros(1, 2, 6, 8), torch.zeros(1, 2, 6, 8)
+    scores[0, 1, 2, 5], scores[0, 0, 0, 0] = 1.0, 0.5
+    offsets[0, :, 2, 5], offsets[0, :, 0, 0] = torch.tensor([0.3, -0.2]), torch.tensor([-4.0, 0.1])
+    points = decode.peaks(scores, count=2, refine="offsets", offsets=offsets)
+    assert points.xy[0].flatten().tolist() == pytest.approx([5.3, 1.8, -0.5, 0.1])
+    points.check_inside((6, 8), 2)
 
 
 def test_no_image_leaks_into_another():
@@ -158,7 +196,14 @@ def test_no_image_leaks_into_another():
         ({"count": True}, ValueError, "count"),
         ({"window": 2}, ValueError, "window must be an odd integer, at least 1, got 2"),
         ({"window": -1}, ValueError, "window"),
-        ({"refine": "half"}, ValueError, "refine must be one of none, quarter, parabola, got 'half'"),
+        ({"refine": "half"}, ValueError, "refine must be one of none, quarter, parabola, .* got 'half'"),
+        ({"refine": "offsets"}, ValueError, "offsets and refine='offsets' go together"),
+        ({"offsets": torch.zeros(1, 2, 4, 4)}, ValueError, "offsets and refine='offsets' go together"),
+        (
+            {"refine": "offsets", "offsets": torch.zeros(1, 2, 3, 4)},
+            ValueError,
+            r"offsets must have shape \(1, 2, 4, 4\), got \(1, 2, 3, 4\)",
+        ),
     ],
 )
 @pytest.mark.bad_input

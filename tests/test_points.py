@@ -78,6 +78,43 @@ def test_below_a_threshold_points_become_padding_and_equal_to_it_they_stay():
     assert points.valid.all()
 
 
+def test_widths_and_weights_go_with_their_points():
+    points = Points.from_lists([([[1.0, 2.0]], [1]), ([[3.0, 2.0], [0.0, 0.0]], [0, 0])])
+    points = Points(points.xy, points.label, points.valid, sigma=torch.rand(2, 2) + 1, weight=torch.rand(2, 2))
+    part = points[1:].to("cpu")
+    assert torch.equal(part.sigma, points.sigma[1:]) and torch.equal(part.weight, points.weight[1:])
+    assert points.extent.sigma == float(points.sigma[points.valid].max()) and points.extent.crowd == 2
+    assert points.weight[0, 1] == 0 and points.sigma[0, 1] == 1  # padding
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "named"),
+    [
+        ({"sigma": torch.zeros(2, 3)}, ValueError, "sigma must be finite and above 0: image 0, point 0 has 0.0"),
+        ({"sigma": torch.full((2, 3, 2), torch.nan)}, ValueError, "sigma must be finite"),
+        ({"sigma": torch.ones(2, 3, 3)}, ValueError, r"sigma must have the shape \(2, 3\) or \(2, 3, 2\) or"),
+        ({"sigma": torch.ones(2, 3, 2, 2)}, ValueError, "sigma must be a symmetric, positive definite covariance"),
+        ({"sigma": 1.5}, TypeError, "sigma must be a torch.Tensor, got float"),
+        ({"weight": torch.full((2, 3), -1.0)}, ValueError, "weight must be finite and at least 0"),
+        ({"weight": torch.ones(2, 3, dtype=torch.int64)}, TypeError, "weight must be floating point"),
+        ({"weight": torch.ones(3)}, ValueError, "weight must have the shape"),
+    ],
+)
+@pytest.mark.bad_input
+def test_bad_widths_and_weights_are_named(changed, error, named):
+    with pytest.raises(error, match=named):
+        Points(**{**GOOD, **changed})
+
+
+def test_points_in_a_volume_have_a_third_coordinate():
+    points = Points.from_lists([([[1.0, 2.0, 3.0]], [0]), ([], [])])
+    points.check_inside((4, 5, 6), 1)
+    with pytest.raises(ValueError, match=r"z reaches from 3 to 3, allowed is -0\.5 to 1\.5"):
+        points.check_inside((2, 5, 6), 1)
+    with pytest.raises(ValueError, match="points with 3 coordinates need 3 lengths"):
+        points.check_inside((5, 6), 1)
+
+
 def test_moving_keeps_everything():
     points = Points.from_lists([([[1.0, 2.0]], [1], [0.5])]).to("cpu")
     assert points.xy.tolist() == [[[1.0, 2.0]]] and points.score.tolist() == [[0.5]]
@@ -132,7 +169,8 @@ def test_negative_labels_and_nan_scores_are_refused_with_their_place():
         ([([[1.0, 2.0]],)], ValueError, "every image must be"),
         ([([[1.0, 2.0]], [0]), ([[1.0, 2.0]], [0], [0.5])], ValueError, "every image must be"),
         ([([], []), ([[1.0, 2.0]], [0, 1])], ValueError, "image 1: 1 positions"),
-        ([([[1.0, 2.0, 3.0]], [0])], ValueError, r"image 0: xy must have shape \(n, 2\)"),
+        ([([[1.0, 2.0, 3.0, 4.0]], [0])], ValueError, r"image 0: xy must have shape \(n, 2\)"),
+        ([([[1.0, 2.0]], [0]), ([[1.0, 2.0, 3.0]], [0])], ValueError, r"image 1: xy must have shape \(n, 2\)"),
         ([([[1.0, 2.0]], [0.5])], TypeError, "image 0: label must hold integers"),
         ([([[1.0, 2.0]], [True])], TypeError, "image 0: label must hold integers"),
     ],

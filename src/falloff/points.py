@@ -69,7 +69,8 @@ class Points:
 
     def _check_types(self) -> None:
         tensors = {"xy": self.xy, "label": self.label, "valid": self.valid}
-        tensors |= {name: part for name in ("score", "sigma", "weight") if (part := getattr(self, name)) is not None}
+        optional = {"score": self.score, "sigma": self.sigma, "weight": self.weight}
+        tensors |= {name: value for name, value in optional.items() if value is not None}
         for name, value in tensors.items():
             if not isinstance(value, Tensor):
                 raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")

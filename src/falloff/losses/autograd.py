@@ -18,7 +18,7 @@ from falloff.losses.charges import Charge
 from falloff.points import Points
 
 COMPILED_FROM = 2**18  # elements of the logits; a compiler's start-up costs more than it saves on smaller maps
-PART = 2**18  # pixels near points that are drawn at a time
+PART = 2**20  # pixels that are drawn at a time: 4 MB
 
 
 class Summand(Protocol):
@@ -101,33 +101,48 @@ class _Elementwise(torch.autograd.Function):
 
 
 class _Compiled(torch.autograd.Function):
-    """One pass over the logits for value and gradient; besides them one buffer, which becomes the gradient."""
+    """One pass over the logits for value and gradient, some images at a time, whose maps a small buffer holds."""
 
     @staticmethod
     def forward(ctx, x: Tensor, loss: Summand, stamp: Stamp, points: Points, shares: Tensor,
                 mask: Tensor | None) -> Tensor:
-        flat = _flat(x.detach(), stamp)
-        buffer = flat.new_zeros(flat.shape, dtype=work_dtype(x))
+        flat, points_too = _flat(x.detach(), stamp), _padded(points)
         press, run = _compiled(loss, stamp, torch.get_num_threads(), x.device.type)
-        weight = _draw(stamp, _padded(points), buffer, press)
-        value = run(flat, buffer, shares[:, None], weight,
-                    None if mask is None else _flat(mask, stamp))
-        ctx.save_for_backward(x, buffer)
-        ctx.again = loss, stamp, points, shares, mask
-        return value.to(buffer.dtype)
+        slope = torch.empty_like(flat, dtype=work_dtype(x))
+        part = _part(stamp, points_too, flat)
+        marks, total = torch.empty_like(slope[:part]), 0.0
+        for first in range(0, len(flat), part):
+            some = slice(first, first + part)
+            here = points_too[some] if part < len(flat) else points_too
+            weight = _draw(stamp, here, marks.zero_(), press)
+            hidden = None if mask is None else _flat(mask[some], stamp)
+            total = total + run(flat[some], marks, slope[some], shares[some, None], weight, hidden)
+        ctx.save_for_backward(x)
+        ctx.slope, ctx.again = slope, (loss, stamp, points, shares, mask)
+        return total.to(slope.dtype)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, buffer = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            loss, *rest = ctx.again
-            (slope,) = torch.autograd.grad(reference(loss, x, *rest), x, create_graph=True)
+        (x,) = ctx.saved_tensors
+        loss, stamp, *rest = ctx.again
+        slope, ctx.slope = ctx.slope, None  # handed over: it may become the logits' own grad, to be changed in place
+        if slope is not None and not torch.is_grad_enabled():
+            slope = _unflat(slope, stamp)
         else:
-            slope = _unflat(buffer, ctx.again[1])
+            with torch.enable_grad():
+                value = reference(loss, x, stamp, *rest)
+            (slope,) = torch.autograd.grad(value, x, create_graph=torch.is_grad_enabled())
         # loss.backward() hands down 1: on the CPU, where looking is free, a pass over the maps is saved.
         if not (is_readable(grad) and bool(grad == 1)):
             slope = grad * slope
         return slope.to(x.dtype), None, None, None, None, None
+
+
+def _part(stamp: Stamp, points: Points, flat: Tensor) -> int:
+    """How many images to draw at a time: few enough that their maps stay in the processor's cache."""
+    entries = points.label.shape[1] * (2 * stamp.reach + 1) ** len(stamp.size)
+    most = min(len(flat), PART // flat.shape[1], PART // max(1, 4 * entries))
+    return next(size for size in range(max(1, most), 0, -1) if len(flat) % size == 0)
 
 
 def _draw(
@@ -135,28 +150,17 @@ def _draw(
 ) -> Tensor | None:
     """Draw the points into ``maps``, ``(B, pixels)``, zeros before; returns the pixels' weights where points have any.
 
-    Some images at a time: the lists of pixels then stay in the cache, and small beside the logits.
+    A pixel's weight is that of the point nearest to it, as far as the pixel belongs to that point.
     """
-    batch, entries = len(points), points.label.shape[1] * (2 * stamp.reach + 1) ** len(stamp.size)
-    most = max(1, min(batch, PART // max(1, entries)))
-    part = next(size for size in range(most, 0, -1) if batch % size == 0)
-    weight = None if points.weight is None else torch.ones_like(maps)
-    for first in range(0, batch, part):
-        some = slice(first, first + part)
-        index, value = press(points[some] if part < batch else points)
-        value = value.to(maps.dtype)
-        maps[some].scatter_reduce_(1, index, value, "amax")
-        if weight is not None:
-            weight[some] = _weights(stamp, points[some], maps[some], index, value)
-    return weight
-
-
-def _weights(stamp: Stamp, points: Points, marks: Tensor, index: Tensor, value: Tensor) -> Tensor:
-    """What each pixel's charge is multiplied by, from the weight of the point that is nearest to it."""
-    own = points.weight.to(marks.dtype).repeat_interleave(index.shape[1] // points.label.shape[1], dim=1)
-    own = torch.where((value > 0) & (marks.gather(1, index) == value), own, -1.0)
-    own = torch.full_like(marks, -1.0).scatter_reduce(1, index, own, "amax")
-    share = (marks > 1).to(marks.dtype) if stamp.marked else marks
+    index, value = press(points)
+    value = value.to(maps.dtype)
+    maps.scatter_reduce_(1, index, value, "amax")
+    if points.weight is None:
+        return None
+    own = points.weight.to(maps.dtype).repeat_interleave(index.shape[1] // points.label.shape[1], dim=1)
+    own = torch.where((value > 0) & (maps.gather(1, index) == value), own, -1.0)
+    own = torch.full_like(maps, -1.0).scatter_reduce(1, index, own, "amax")
+    share = (maps > 1).to(maps.dtype) if stamp.marked else maps
     return torch.where(own < 0, 1.0, 1 + share * (own - 1))
 
 
@@ -171,18 +175,18 @@ def _targets(loss: Summand, stamp: Stamp, marks: Tensor, weight: Tensor | None) 
     return heat, positive, weight
 
 
-def _one_pass(loss: Summand, stamp: Stamp, x: Tensor, buffer: Tensor, shares: Tensor, weight: Tensor | None,
-              mask: Tensor | None) -> Tensor:
-    """Sum the loss, and turn ``buffer``, drawn before, into its gradient."""
-    heat, positive, weight = _targets(loss, stamp, buffer, weight)
-    x = x.to(buffer.dtype)
+def _one_pass(loss: Summand, stamp: Stamp, x: Tensor, marks: Tensor, out: Tensor, shares: Tensor,
+              weight: Tensor | None, mask: Tensor | None) -> Tensor:
+    """Sum the loss over some images and write its gradient to ``out``."""
+    heat, positive, weight = _targets(loss, stamp, marks, weight)
+    x = x.to(out.dtype)
     if mask is not None:
         x = torch.where(mask, x, 0.0)
     value, slope = loss.charge(x, heat, positive)
     factor = shares if weight is None else shares * weight
     if mask is not None:
         factor = torch.where(mask, factor, 0.0)
-    buffer.copy_(slope * factor)
+    out.copy_(slope * factor)
     # Summed in float64, which is free here: one float32 sum of millions of charges would be off in the sixth digit.
     return (value * factor).sum(dtype=torch.float64)
 

@@ -79,8 +79,8 @@ def focal(
     Raises:
         TypeError, ValueError: as for :func:`bce`; ``gamma`` or ``alpha`` out of range.
 
-    For a label that is 1 with frequency t it is smallest at a p between t and 1/2, nearer to 1/2 the larger gamma:
-    its probabilities are drawn towards the middle.
+    Without ``alpha``, for a label that is 1 with frequency t it is smallest at a p between t and 1/2, nearer to 1/2 the
+    larger gamma: its probabilities are drawn towards the middle.
 
     Source: Lin et al. 2017, equations 4 and 5 (RetinaNet: gamma 2, alpha 0.25).
     """
@@ -143,7 +143,7 @@ def quality_focal(
 ) -> Float[Tensor, "*shape"]:
     """Quality focal loss: cross entropy towards a soft target, weighted by the distance from it.
 
-    .. math:: L = |y - p|^\beta \left(-y \log p - (1 - y) \log(1 - p)\right)
+    .. math:: L = |y - p|^\\beta \\left(-y \\log p - (1 - y) \\log(1 - p)\\right)
 
     Args:
         logits, labels: as for :func:`bce`; soft labels are what it is made for.
@@ -154,7 +154,7 @@ def quality_focal(
 
     Smallest at :math:`p = y`, where it is 0 (beta > 0): a proper loss for soft targets, unlike :func:`focal`.
 
-    Source: Li et al. 2020 (generalized focal loss), equation 5: beta 2.
+    Source: Li et al. 2020 (generalized focal loss): beta 2.
     """
     labels = _check_maps(logits, labels=labels)
     check_at_least_zero("beta", beta)
@@ -172,10 +172,10 @@ def varifocal(
 
     .. math::
 
-        L = \begin{cases}
-            y \left(-y \log p - (1 - y) \log(1 - p)\right) & y > 0 \\
-            -\alpha\, p^\gamma \log(1 - p) & y = 0
-        \end{cases}
+        L = \\begin{cases}
+            y \\left(-y \\log p - (1 - y) \\log(1 - p)\\right) & y > 0 \\
+            -\\alpha\\, p^\\gamma \\log(1 - p) & y = 0
+        \\end{cases}
 
     Args:
         logits, labels: as for :func:`bce`. With a Gaussian heatmap every pixel of its window is "y > 0".
@@ -185,9 +185,10 @@ def varifocal(
     Raises:
         TypeError, ValueError: as for :func:`bce`; ``alpha`` or ``gamma`` out of range.
 
-    Smallest at :math:`p = y`.
+    Smallest at :math:`p = y`. On a Gaussian the factor y makes a confident mistake near a point, but not on it, almost
+    free.
 
-    Source: Zhang et al. 2021, equation 2: alpha 0.75, gamma 2.
+    Source: Zhang et al. 2021 (VarifocalNet): alpha 0.75, gamma 2.
     """
     labels = _check_maps(logits, labels=labels)
     check_at_least_zero("alpha", alpha)
@@ -206,15 +207,15 @@ def distance_map_bce(
 
     .. math::
 
-        L = \begin{cases}
-            -\log p & \text{at a positive} \\
-            -\min(d / r, 1)\, \log(1 - p) & \text{elsewhere}
-        \end{cases}
+        L = \\begin{cases}
+            -\\log p & \\text{at a positive} \\
+            -\\min(d / r, 1)\\, \\log(1 - p) & \\text{elsewhere}
+        \\end{cases}
 
     Args:
         logits: any shape, floating point.
         positives: bool, the same shape; the pixels nearest to the points.
-        distance: :math:`d \ge 0` in pixels to the nearest labelled point, the same shape; ``inf`` where there is none.
+        distance: :math:`d \\ge 0` in pixels to the nearest labelled point, the same shape; ``inf`` where there is none.
         reach: :math:`r > 0`, the distance in pixels from which on background counts in full.
 
     Raises:
@@ -222,8 +223,9 @@ def distance_map_bce(
 
     At a positive it is smallest at p = 1, elsewhere at p = 0: the distance is a weight, not a target.
 
-    Source: a distance map as the weight of cross entropy, as in Ronneberger et al. 2015, equation 2, and Caliva et al.
-    2019, here for points and saturating, so that only a window around each point needs it.
+    Source: a distance map as the weight of cross entropy, as in Ronneberger et al. 2015 and Caliva et al. 2019, but in
+    the opposite direction: they weigh most what is near a border, this spares what is near a label, as
+    :func:`distance_aware` does. It saturates, so that only a window around each point needs it.
     """
     _check_shape(logits, "distance", distance)
     check_positive("reach", reach)
@@ -239,7 +241,7 @@ def mse(
 ) -> Float[Tensor, "*shape"]:
     """Squared error against a heatmap.
 
-    .. math:: L = (z - s\,y)^2
+    .. math:: L = (z - s\\,y)^2
 
     Args:
         output: :math:`z`, what the net puts out, taken as it is: no sigmoid.
@@ -250,7 +252,7 @@ def mse(
         TypeError, ValueError: shapes or dtypes do not fit; an option out of range; a heatmap value that is NaN or
             outside [0, 1] (read on the CPU only).
 
-    Smallest at :math:`z = s\,y`.
+    Smallest at :math:`z = s\\,y`.
 
     Source: Tompson et al. 2014; Newell et al. 2016 (scale 1).
     """
@@ -266,16 +268,16 @@ def weighted_mse(
 ) -> Float[Tensor, "*shape"]:
     """Squared error against a heatmap that counts more near the points.
 
-    .. math:: L = (1 + w\,y)\,(z - s\,y)^2
+    .. math:: L = (1 + w\\,y)\\,(z - s\\,y)^2
 
     Args:
         output, heatmap, scale: as for :func:`mse`.
-        positive_weight: :math:`w \ge 0`, extra weight where the heatmap is high; 0 is :func:`mse`.
+        positive_weight: :math:`w \\ge 0`, extra weight where the heatmap is high; 0 is :func:`mse`.
 
     Raises:
         TypeError, ValueError: as for :func:`mse`; a weight out of range.
 
-    Smallest at :math:`z = s\,y`: the weight moves nothing, it only hurries.
+    Smallest at :math:`z = s\\,y`: the weight moves nothing, it only hurries.
 
     Source: a common practice without one origin; the weight of 10 is that of the map in Wang et al. 2019.
     """
@@ -298,12 +300,12 @@ def adaptive_wing(
 
     .. math::
 
-        L = \begin{cases}
-            \omega \log\left(1 + |d / \epsilon|^{\alpha - y}\right) & |d| < \theta \\
-            A\,|d| - C & \text{else}
-        \end{cases} \quad d = z - y
+        L = \\begin{cases}
+            \\omega \\log\\left(1 + |d / \\epsilon|^{\\alpha - y}\\right) & |d| < \\theta \\
+            A\\,|d| - C & \\text{else}
+        \\end{cases} \\quad d = z - y
 
-    with A and C such that value and slope go on without a break at :math:`|d| = \theta`.
+    with A and C such that value and slope go on without a break at :math:`|d| = \\theta`.
 
     Args:
         output: :math:`z`, what the net puts out, taken as it is: no sigmoid.
@@ -318,7 +320,7 @@ def adaptive_wing(
 
     Smallest at :math:`z = y`. Its second derivative is infinite at z = y where alpha - y < 2.
 
-    Source: Wang et al. 2019, equations 3 and 4: omega 14, theta 0.5, epsilon 1, alpha 2.1.
+    Source: Wang et al. 2019: omega 14, theta 0.5, epsilon 1, alpha 2.1.
     """
     heatmap = _check_maps(output, heatmap=heatmap)
     for name, value in (("omega", omega), ("theta", theta), ("epsilon", epsilon)):

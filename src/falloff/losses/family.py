@@ -108,7 +108,7 @@ def best_constant(loss: PointLoss, points: Points, size: tuple[int, ...], classe
     A last layer whose bias starts here starts without the large first loss that only teaches it how rare points are.
     For cross entropy it is :func:`prior_bias` of the share of labelled pixels; focal losses, which hardly charge a low
     p, have theirs much higher; for a squared error it is near 0. Losses of a spatial softmax, which no constant
-    changes, give 0; the overlap losses, for which p = 0 everywhere is best, the share of labelled pixels.
+    changes, give 0; the overlap losses, which like a constant best at p = 0 or 1, the share of labelled pixels.
 
     Args:
         loss: from :func:`make`.

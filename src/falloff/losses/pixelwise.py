@@ -231,7 +231,7 @@ class AdaptiveWing(PixelLoss):
     """Adaptive wing loss of the raw output against the Gaussian heatmap. See :func:`falloff.losses.adaptive_wing`.
 
     With its weighted map: pixels whose heat, or a neighbour's (3 x 3), is at least 0.2 count 1 + ``positive_weight``
-    times, all others once (Wang et al. 2019, section 4.3: weight 10).
+    times, all others once (the weighted loss map of Wang et al. 2019: weight 10).
     """
 
     omega: float = 14.0

@@ -60,7 +60,8 @@ class SoftmaxDistanceAware(PointLoss):
         size, classes = tuple(logits.shape[2:]), logits.shape[1]
         if not torch.compiler.is_compiling():
             points.check_inside(size, classes)
-        x = logits.to(work_dtype(logits)).flatten(2)
+        x = logits.to(work_dtype(logits))
+        x = (x if mask is None else torch.where(mask, x, 0.0)).flatten(2)
         anywhere = replace(points, label=torch.zeros_like(points.label), extent=replace(points.extent, label=0))
         heat = Stamp.of(anywhere, size, 1, self.sigma).draw(anywhere).flatten(1).to(x.dtype)
         taken = heatmaps.positives(anywhere, size, 1).flatten(1)
@@ -133,7 +134,7 @@ class Tversky(PointLoss):
     For a soft target it is smallest at p = 1 where y is high and at p = 0 where it is low, never at p = y: the overlap
     of a blurred target is not a probability.
 
-    Source: Salehi et al. 2017, equation 3: alpha 0.3, beta 0.7.
+    Source: Salehi et al. 2017: alpha 0.3, beta 0.7.
     """
 
     alpha: float = 0.3
@@ -210,7 +211,7 @@ class SpatialKL(PointLoss):
 
     Smallest, and 0, where p = t.
 
-    Source: Nibali et al. 2018, section 3.3; softmax over space as in Tompson et al. 2014.
+    Source: Nibali et al. 2018 (its regularisers).
     """
 
     sigma: float = 1.5
@@ -218,16 +219,20 @@ class SpatialKL(PointLoss):
     above_zero = ("sigma",)
 
     def _total(self, logits: Tensor, points: Points, mask: Tensor | None) -> Tensor:
-        divergence, labelled = self._divergence(logits, points, mask)
+        divergence, labelled = self._divergence(self._readied(logits, mask), points, mask)
         weight = _map_weight(points, labelled)
         return (torch.where(labelled, divergence, 0.0) * weight).sum() / labelled.sum().clamp(min=1)
 
-    def _divergence(self, logits: Tensor, points: Points, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Of each map ``(B, C)``, and which of them have a point."""
+    def _readied(self, logits: Tensor, mask: Tensor | None) -> Tensor:
+        """Logits in the dtype of the work, whose softmax is 0 under a mask."""
         if is_readable(logits):  # a map without a point adds nothing to the loss, and would hide it
             refuse_not_finite(logits, mask)
-        near, heat = _near(logits, points, mask, self.sigma, weigh=False)
-        x = _hidden(logits.to(work_dtype(logits)), mask)
+        x = logits.to(work_dtype(logits))
+        return x if mask is None else torch.where(mask, x, -1e30)
+
+    def _divergence(self, x: Tensor, points: Points, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Of each map ``(B, C)``, and which of them have a point."""
+        near, heat = _near(x, points, mask, self.sigma, weigh=False)
         rows = x.flatten(2).flatten(0, 1)
         row = near.index // rows.shape[1]
         total = rows.new_zeros(len(rows)).index_add(0, row, heat)
@@ -236,7 +241,7 @@ class SpatialKL(PointLoss):
         counted = near.counts & (target > 0)
         part, rest = self._parts(torch.where(counted, target, 1.0), log_p, counted)
         divergence = rest + rows.new_zeros(len(rows)).index_add(0, row, torch.where(counted, part, 0.0))
-        return divergence.view(logits.shape[:2]), (total > 0).view(logits.shape[:2])
+        return divergence.view(x.shape[:2]), (total > 0).view(x.shape[:2])
 
     def _parts(self, target: Tensor, log_p: Tensor, counted: Tensor) -> tuple[Tensor, float]:
         """What each pixel near points adds, and what a map has without them."""
@@ -263,7 +268,7 @@ class SpatialJS(SpatialKL):
 
     Smallest, and 0, where p = t.
 
-    Source: Nibali et al. 2018, section 3.3.
+    Source: Nibali et al. 2018 (its regularisers).
     """
 
     name = "spatial-js"
@@ -312,7 +317,7 @@ class DSNT(SpatialJS):
 
     Smallest where the mean of p lies on the point and p has the Gaussian's shape.
 
-    Source: Nibali et al. 2018, equations 5 and 11: lambda 1, sigma 1.
+    Source: Nibali et al. 2018: lambda 1, sigma 1.
     """
 
     regularisation: float = 1.0
@@ -325,8 +330,8 @@ class DSNT(SpatialJS):
             raise ValueError(
                 f"dsnt needs at most one point of each class in an image; one image has {points.extent.crowd}"
             )
-        divergence, labelled = self._divergence(logits, points, mask)
-        x = _hidden(logits.to(work_dtype(logits)), mask)
+        x = self._readied(logits, mask)
+        divergence, labelled = self._divergence(x, points, mask)
         image = torch.arange(len(points), device=x.device)[:, None]
         found = soft_argmax(x)[image, points.label]
         size = points.xy.new_tensor(logits.shape[:1:-1])
@@ -344,14 +349,14 @@ def soft_argmax(logits: Float[Tensor, "batch classes *size"]) -> Float[Tensor, "
     .. math:: \\mu_x = \\sum_{ij} p_{ij}\\, j, \\quad \\mu_y = \\sum_{ij} p_{ij}\\, i, 
         \\quad p = \\mathrm{softmax}_{ij}(x)
 
-    Source: Nibali et al. 2018, equation 4 (there in coordinates from -1 to 1).
+    Source: Nibali et al. 2018 (there in coordinates from -1 to 1).
     """
     size = logits.shape[2:]
     p = torch.softmax(logits.flatten(2), 2).view(logits.shape)
     means = []
     for axis in reversed(range(len(size))):
         others = tuple(2 + other for other in range(len(size)) if other != axis)
-        means.append(p.sum(others) @ torch.arange(size[axis], dtype=p.dtype, device=p.device))
+        means.append((p.sum(others) * torch.arange(size[axis], dtype=p.dtype, device=p.device)).sum(-1))
     return torch.stack(means, -1)
 
 
@@ -402,11 +407,6 @@ def _near(logits: Tensor, points: Points, mask: Tensor | None, sigma: float, wei
     if weigh and points.weight is not None:
         heat = heat * points.weight.to(heat.dtype).repeat_interleave(heat.numel() // points.label.numel())
     return near, heat
-
-
-def _hidden(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Logits whose softmax is 0 under a mask."""
-    return x if mask is None else torch.where(mask, x, -1e30)
 
 
 def _map_weight(points: Points, labelled: Tensor) -> Tensor | float:

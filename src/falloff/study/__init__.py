@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # loaded when first asked for: looking which chapters are stale needs neither torch nor Dask
     from falloff.study.engine import curves, record, run
-    from falloff.study.protocol import OPTIONS, RATES, SEEDS, Comparison, compare
+    from falloff.study.protocol import LOSSES, OPTIONS, RATES, SEEDS, Comparison, compare
     from falloff.study.store import Store
 
-__all__ = ["OPTIONS", "RATES", "SEEDS", "Comparison", "Store", "compare", "curves", "record", "run"]
+__all__ = ["LOSSES", "OPTIONS", "RATES", "SEEDS", "Comparison", "Store", "compare", "curves", "record", "run"]
 
 _HOME = {"curves": "engine", "record": "engine", "run": "engine", "Store": "store"}
 
