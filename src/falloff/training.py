@@ -302,9 +302,10 @@ def versions() -> dict[str, str]:
 
 
 def machine(device: torch.device) -> dict[str, str]:
-    """The kind of processor or GPU; no name of the machine."""
+    """The kind of processor or GPU, and whether large maps go through a compiled loss there; no name of the machine."""
     model = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    return {"device": device.type, "model": model, "system": f"{platform.system()} {platform.machine()}"}
+    return {"device": device.type, "model": model, "system": f"{platform.system()} {platform.machine()}",
+            "losses": "compiled" if losses.compiler_works() else "eager"}
 
 
 def _processor() -> str:

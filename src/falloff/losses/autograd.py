@@ -208,20 +208,20 @@ def _compiled(loss: Summand, stamp: Stamp, threads: int, device: str) -> tuple[C
 def _compiled_pass_wanted(x: Tensor) -> bool:
     return (
         x.numel() >= COMPILED_FROM and x.requires_grad and torch.is_grad_enabled() and is_plain(x)
-        and x.device.type in ("cpu", "cuda") and compiler_allowed() and not _given_up
+        and x.device.type in ("cpu", "cuda") and compiler_works()
     )
 
 
-def compiler_allowed() -> bool:
-    """False when the environment variable FALLOFF_COMPILE is 0.
+def compiler_works() -> bool:
+    """False when the environment variable FALLOFF_COMPILE is 0, or once a compiler has failed in this process.
 
     Raises:
-        ValueError: it is neither 0 nor 1.
+        ValueError: FALLOFF_COMPILE is neither 0 nor 1.
     """
     value = os.environ.get("FALLOFF_COMPILE", "1")
     if value not in ("0", "1"):
         raise ValueError(f"FALLOFF_COMPILE must be 0 or 1, got {value!r}")
-    return value == "1"
+    return value == "1" and not _given_up
 
 
 _given_up: list[str] = []  # why the compiler is not tried again in this process
