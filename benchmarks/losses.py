@@ -11,7 +11,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from falloff import heatmaps, losses
 from falloff.points import Points
+from falloff.training import machine, versions
 
 try:  # the extra "bench"
     import kornia
@@ -145,21 +145,23 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     given = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    rows = []
-    for title, contenders, ours in (("value and gradient", steps, "from points"),
-                                    ("drawing the target", drawings, "heatmaps.render")):
+    tables = []
+    for title, contenders, ours in (("Value and gradient", steps, "from points"),
+                                    ("Drawing the dense target", drawings, "heatmaps.render")):
         print(f"\n{title:34s} {'(B, C, H, W, points a map)':30s} {'median ms':>10s} {'ratio to ' + ours:>26s}")
+        rows = []
         for shape in SIZES:
             for name, median in (medians := measured(contenders(shape, given.device), given.device)).items():
-                ratio = median / medians[ours]
-                print(f"{name:34s} {shape!s:30s} {median:10.2f} {ratio:25.2f}x", flush=True)
-                rows.append({"what": name, "size": shape, "milliseconds": median, f"of {ours}": ratio})
+                print(f"{name:34s} {shape!s:30s} {median:10.2f} {median / medians[ours]:25.2f}x", flush=True)
+                rows.append({"what": name, "size": shape, "milliseconds": round(median, 4)})
+        tables.append({"title": title, "ours": ours, "rows": rows})
     if kornia is None:
         print("\nkornia and MONAI are not installed: make bench installs them")
     if given.record is not None:
-        where = {"device": given.device, "machine": platform.processor() or platform.machine(),
-                 "threads": torch.get_num_threads(), "torch": torch.__version__}
-        given.record.write_text(json.dumps({"where": where, "rows": rows}, indent=1) + "\n")
+        where = machine(torch.device(given.device)) | versions() | {"threads": torch.get_num_threads(), "rounds": ROUNDS}
+        if kornia is not None:
+            where |= {"kornia": kornia.__version__, "monai": monai.__version__}
+        given.record.write_text(json.dumps({"where": where, "tables": tables}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scenes import batches, none, one
 
@@ -44,6 +44,58 @@ def test_each_pixel_has_the_gaussian_of_its_nearest_point_of_the_class(points, s
         ]
         wanted = math.exp(-min(squares) / (2 * sigma**2)) if squares else 0.0
         assert float(maps[b, c, i, j]) == pytest.approx(wanted, abs=1e-6)
+
+
+def exact(points, size, covariance, merge):
+    """Every pixel's Gaussians from their definition, in double precision; covariance (B, N, axes, axes)."""
+    axes = len(size)
+    grid = torch.stack(torch.meshgrid(*(torch.arange(n).double() for n in size), indexing="ij")[::-1], -1)
+    maps = torch.zeros(len(points), CLASSES, *size, dtype=torch.float64)
+    for b, n in points.valid.nonzero().tolist():
+        gap = grid - points.xy[b, n].double()
+        inverse = torch.linalg.inv(covariance[b, n].double())
+        value = torch.exp(-0.5 * ((gap @ inverse) * gap).sum(-1))
+        here = maps[b, points.label[b, n]]
+        here.copy_(torch.maximum(here, value) if merge == "max" else 1 - (1 - here) * (1 - value))
+    assert gap.shape[-1] == axes
+    return maps
+
+
+@pytest.mark.parametrize("merge", ["max", "noisy-or"])
+@pytest.mark.parametrize("form", ["number", "each", "axes", "covariance"])
+@pytest.mark.parametrize("size", [SIZE, (5, 6, 7)])
+@settings(max_examples=10)
+@given(seed=st.integers(0, 10**6))
+def test_any_width_shape_and_merge_is_the_definition(size, form, merge, seed):
+    generator = torch.Generator().manual_seed(seed)
+    axes, lengths = len(size), torch.tensor(size[::-1])
+    xy = torch.rand(2, 4, axes, generator=generator, dtype=torch.float64) * lengths - 0.5
+    label = torch.randint(0, CLASSES, (2, 4), generator=generator)
+    points = Points(xy, label, torch.rand(2, 4, generator=generator) < 0.8)
+    points = Points(points.xy, points.label, points.valid | (torch.arange(4) == 0))
+    wide = 0.5 + 2 * torch.rand(2, 4, axes, generator=generator, dtype=torch.float64)
+    turn = torch.linalg.qr(torch.randn(2, 4, axes, axes, generator=generator, dtype=torch.float64))[0]
+    sigma = {
+        "number": 1.3, "each": wide[..., 0], "axes": wide,
+        "covariance": turn @ torch.diag_embed(wide.square()) @ turn.mT,
+    }[form]
+    covariance = {
+        "number": torch.eye(axes).expand(2, 4, axes, axes) * 1.69,
+        "each": torch.diag_embed(wide[..., :1].square().expand_as(wide)),
+        "axes": torch.diag_embed(wide.square()), "covariance": sigma,
+    }[form]
+    maps = heatmaps.render(points, size, CLASSES, sigma, merge=merge)
+    assert torch.allclose(maps, exact(points, size, covariance, merge), atol=1e-12)
+    if form != "number":  # carried by the points, it is the same
+        own = Points(points.xy, points.label, points.valid, sigma=sigma)
+        assert torch.equal(heatmaps.render(own, size, CLASSES, 99.0, merge=merge), maps)
+
+
+def test_in_a_volume_the_peak_of_a_point_on_a_voxel_is_that_voxel():
+    size = (3, 4, 5)
+    places = [([[float(x), float(y), float(z)]], [0]) for z, y, x in itertools.product(*map(range, size))]
+    maps = heatmaps.render(Points.from_lists(places), size, 1, 1.5).flatten(1)
+    assert maps.argmax(1).tolist() == list(range(60)) and (maps.amax(1) == 1).all()
 
 
 @given(batches(SIZE, CLASSES))
@@ -173,6 +225,9 @@ def test_a_perfect_overlap_leaves_no_room():
         (((8, 8), 0, 1.0), ValueError, "classes must be an integer above 0, got 0"),
         (((8, 8), 1.0, 1.0), ValueError, "classes"),
         (((8, 4), 1, 1.0), ValueError, "outside the picture: x"),
+        (((8, 8), 1, torch.zeros(1, 1)), ValueError, "sigma must be finite and above 0"),
+        (((8, 8), 1, torch.ones(1, 2)), ValueError, r"sigma must have the shape \(1, 1\)"),
+        (((8, 8), 1, -torch.eye(2).view(1, 1, 2, 2)), ValueError, "positive definite covariance"),
     ],
 )
 @pytest.mark.bad_input
@@ -202,3 +257,9 @@ def test_bad_arguments_of_object_radius_are_named(arguments, error, named):
 def test_an_iou_that_is_no_number_is_named():
     with pytest.raises(TypeError, match="min_iou"):
         heatmaps.object_radius(4.0, 4.0, "0.7")
+
+
+@pytest.mark.bad_input
+def test_a_merge_that_is_not_known_is_named():
+    with pytest.raises(ValueError, match="merge must be one of max, noisy-or, got 'sum'"):
+        heatmaps.render(one(5.0, 2.0), (8, 8), 1, 1.0, merge="sum")
