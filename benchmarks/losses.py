@@ -158,7 +158,8 @@ def main() -> None:
     if kornia is None:
         print("\nkornia and MONAI are not installed: make bench installs them")
     if given.record is not None:
-        where = machine(torch.device(given.device)) | versions() | {"threads": torch.get_num_threads(), "rounds": ROUNDS}
+        where = machine(torch.device(given.device)) | versions()
+        where |= {"threads": torch.get_num_threads(), "rounds": ROUNDS}
         if kornia is not None:
             where |= {"kornia": kornia.__version__, "monai": monai.__version__}
         given.record.write_text(json.dumps({"where": where, "tables": tables}, indent=1) + "\n")

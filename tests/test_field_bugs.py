@@ -306,11 +306,11 @@ def test_overlapping_points_neither_add_up_nor_overwrite_each_other():
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "dsnt"])
 def test_the_order_of_points_changes_no_loss(name):
     points = Points.from_lists([([[3.0, 2.0], [4.2, 2.0], [3.2, 2.1], [6.0, 5.0]], [0, 0, 0, 1])])
-    points = replace(points, weight=torch.tensor([[1.0, 2.0, 1.0, 0.5]]))
-    order = torch.tensor([3, 1, 2, 0])
-    turned = Points(points.xy[:, order], points.label[:, order], points.valid, weight=points.weight[:, order])
-    logits = random_logits()[:1]
-    assert float(losses.make(name)(logits, turned)) == pytest.approx(float(losses.make(name)(logits, points)), rel=1e-6)
+    points = replace(points, weight=torch.tensor([[1.0, 2.0, 3.0, 0.5]]))
+    loss, logits = losses.make(name), random_logits()[:1]
+    for order in map(list, itertools.permutations(range(4))):
+        turned = Points(points.xy[:, order], points.label[:, order], points.valid, weight=points.weight[:, order])
+        assert float(loss(logits, turned)) == pytest.approx(float(loss(logits, points)), rel=1e-6)
 
 
 def wrong_root(b, c, a):
@@ -461,10 +461,12 @@ def test_the_loss_is_linear_in_a_points_weight(name):
 
 
 @pytest.mark.parametrize("name", ["dice", "tversky"])
-def test_a_point_of_weight_0_is_no_point_to_an_overlap(name):
+def test_an_overlap_stays_one_whatever_the_weights(name):
     points, logits = scene(), random_logits()
-    weightless = replace(points, weight=torch.zeros(points.label.shape))
-    assert losses.make(name)(logits, weightless) == losses.make(name)(logits, none(2))
+    for weight in (0.0, 0.5, 50.0):
+        weighted = replace(points, weight=torch.full(points.label.shape, weight))
+        for scale in (-5.0, 1.0, 5.0):
+            assert 0 <= float(losses.make(name)(scale * logits, weighted)) <= 1
 
 
 @pytest.mark.parametrize("hidden", [1, 4, 7])

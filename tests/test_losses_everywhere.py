@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import batches, none, one
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from falloff import heatmaps, losses
 from falloff.losses import autograd
@@ -226,6 +227,38 @@ def test_a_volume_of_one_slice_is_a_picture(name):
     assert float(volume) == pytest.approx(float(flat), rel=1e-12)
 
 
+@pytest.mark.parametrize("name", PIXEL)
+def test_a_volume_is_summed_over_its_three_axes(name):
+    size = (3, 5, 7)
+    points = Points.from_lists([([[5.2, 3.0, 1.0], [6.4, 0.0, 2.3]], [0, 1]), ([[1.0, 4.0, 0.0]], [1])])
+    logits = torch.randn(2, CLASSES, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    loss = losses.make(name, normalizer=1.0)
+    positives = heatmaps.positives(points, size, CLASSES)
+    assert positives.nonzero().tolist() == [[0, 0, 1, 3, 5], [0, 1, 2, 0, 6], [1, 1, 0, 4, 1]]
+    assert float(loss(logits, points)) == pytest.approx(float(loss.elementwise(logits, points).sum()), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_room_for_no_point_and_weights_for_none_are_fine(name):
+    logits = torch.zeros(2, CLASSES, *SIZE, requires_grad=True)
+    empty = Points(torch.zeros(2, 0, 2), torch.zeros(2, 0).long(), torch.zeros(2, 0).bool(), weight=torch.zeros(2, 0))
+    value, slope = gradient(losses.make(name), logits, empty)
+    assert float(value) == pytest.approx(float(losses.make(name)(logits, none(2))))
+    assert torch.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("name", PIXEL)
+def test_the_best_constant_knows_weights_and_normalisers(name):
+    _, points = scene(torch.float64)
+    heavy = with_(points, weight=torch.tensor([[20.0, 3.0], [0.5, 1.0]]))
+    loss = losses.make(name, normalizer="image")
+    at = losses.best_constant(loss, heavy, SIZE, CLASSES)
+    here, less, more = (
+        float(loss(torch.full((2, CLASSES, *SIZE), at + step, dtype=torch.float64), heavy)) for step in (0, -0.3, 0.3)
+    )
+    assert here < min(less, more)
+
+
 # Precisions
 
 
@@ -272,12 +305,16 @@ def test_a_step_that_is_compiled_whole_gives_the_same(name):
     def step(x, points):
         return loss(x, points)
 
-    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
-    for batch in (points, Points(points.xy * 0.5, points.label, points.valid)):  # other points: no new compilation
+    graphs = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(step, fullgraph=True, backend=graphs, isolate_recompiles=True)
+    for batch in (points, Points(points.xy * 0.5, points.label, points.valid)):
         value, slope = gradient(loss, logits, batch)
         other = compiled(logits, batch)
         assert float(other) == pytest.approx(float(value), rel=1e-6)
         assert torch.allclose(torch.autograd.grad(other, logits)[0], slope, rtol=1e-5, atol=1e-6)
+    assert graphs.frame_count == 1  # other points are no new graph
+    with torch.no_grad():
+        assert float(compiled(logits, points)) == pytest.approx(float(loss(logits, points)), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -442,6 +479,24 @@ def test_without_a_compiler_one_warning_and_the_eager_form(tmp_path):
     told, _, _, value = child(tmp_path, CXX="/there/is/no/compiler")
     assert told == 1
     assert value == pytest.approx(child(tmp_path, FALLOFF_COMPILE="0")[3], rel=1e-6)
+
+
+def test_after_too_many_shapes_one_call_is_eager_and_the_next_is_not(monkeypatch, works):
+    from torch._dynamo.exc import FailOnRecompileLimitHit
+
+    class Full:
+        @staticmethod
+        def apply(*given):
+            raise FailOnRecompileLimitHit("Hard failure due to fullgraph=True")
+
+    logits, points = scene(shape=LARGE)
+    loss = losses.make("bce")
+    wanted = gradient(loss, logits, points)
+    with monkeypatch.context() as patch:
+        patch.setattr(autograd, "_Compiled", Full)
+        with pytest.warns(RuntimeWarning, match="more shapes than are compiled"):
+            assert float(loss(logits, points)) == pytest.approx(float(wanted[0]), rel=1e-6)
+    assert losses.compiler_works()
 
 
 @pytest.mark.bad_input

@@ -23,10 +23,11 @@ class Benchmark(SphinxDirective):
         for place, table in enumerate(record["tables"]):
             lines += [*self._table(table, f"tab-{path.stem}-{place}"), ""]
         where = record["where"]
+        versions = [f"{name} {where[key]}" for name, key in (("PyTorch", "torch"), ("kornia", "kornia"), ("MONAI", "monai"))
+                    if key in where]
         lines.append(
-            f"Measured on {where['model']} ({where['device']}, {where['threads']} threads, {where['system']}) with PyTorch "
-            f"{where['torch']}" + (f", kornia {where['kornia']}, MONAI {where['monai']}" if "kornia" in where else "")
-            + f": medians of {where['rounds']} rounds in which all took turns."
+            f"Measured on {where['model']} ({where['device']}, {where['threads']} threads, {where['system']}) with "
+            f"{', '.join(versions)}: medians of {where['rounds']} rounds in which all took turns."
         )
         return self.parse_text_to_nodes("\n".join(lines))
 

@@ -26,7 +26,7 @@ class Stamp:
     at that pixel alone), "gaussian" of width ``sigma`` (points that carry their own keep it), or "cone" (falling
     linearly from 1 to 0 at a distance of ``sigma`` pixels). With ``marked`` the nearest pixel gets 2, which lets one
     map tell labelled pixels and nearness to them. With ``channels_last`` the class is the last axis of the flat index,
-    not the first.
+    not the first. With ``any_class`` all points go into one map, whatever their label.
     """
 
     size: tuple[int, ...]
@@ -36,10 +36,11 @@ class Stamp:
     sigma: float | None
     marked: bool = False
     channels_last: bool = False
+    any_class: bool = False
 
     @classmethod
     def of(cls, points: Points, size: Sequence[int], classes: int, sigma: float | None, *, kind: str = "gaussian",
-           marked: bool = False, channels_last: bool = False) -> Stamp:
+           marked: bool = False, channels_last: bool = False, any_class: bool = False) -> Stamp:
         """The stamp that reaches as far as its values do; ``sigma`` None is the nearest pixel alone.
 
         Raises:
@@ -49,8 +50,9 @@ class Stamp:
         size, classes = check_size(size), check_classes(classes)
         if not torch.compiler.is_compiling():  # a compiled step cannot raise on values: it would be compiled per batch
             points.check_inside(size, classes)
+        classes = 1 if any_class else classes
         if sigma is None:
-            return cls(size, classes, 0, "pixel", None, marked, channels_last)
+            return cls(size, classes, 0, "pixel", None, marked, channels_last, any_class)
         if kind == "cone":
             reach = math.ceil(sigma - 0.5)
         elif points.sigma is None:
@@ -59,7 +61,7 @@ class Stamp:
             exact = _reach(points.extent.sigma, points.xy.dtype)
             step = max(4, 1 << max(0, exact.bit_length() - 2))
             reach = -(-exact // step) * step
-        return cls(size, classes, min(reach, max(size) - 1), kind, sigma, marked, channels_last)
+        return cls(size, classes, min(reach, max(size) - 1), kind, sigma, marked, channels_last, any_class)
 
     def press(self, points: Points) -> tuple[Tensor, Tensor]:
         """Flat index within its image's maps of each pixel in each point's window, and the value there.
@@ -79,7 +81,8 @@ class Stamp:
             gap.append(_spread(at - x[..., None], axes, axis))
             inside.append(_spread((at >= 0) & (at < length), axes, axis))
             middle = middle & _spread((offset == 0)[None, None], axes, axis)
-        index = index + _spread(points.label, axes) * (1 if self.channels_last else stride)
+        if not self.any_class:
+            index = index + _spread(points.label, axes) * (1 if self.channels_last else stride)
         inside[0] = inside[0] & _spread(points.valid, axes)
         value = self._value(points, gap, inside)
         if self.marked:
@@ -92,6 +95,18 @@ class Stamp:
         maps = value.new_zeros(len(points), self.classes * math.prod(self.size))
         return maps.scatter_reduce_(1, index, value, "amax").view(len(points), self.classes, *self.size)
 
+    def weights(self, points: Points, index: Tensor, value: Tensor, maps: Tensor) -> Tensor:
+        """At each pixel of ``maps``, ``(B, pixels)``, the weight of the point nearest to it; 1 where none is near.
+
+        ``index`` and ``value`` are what :meth:`press` gave, ``maps`` what was drawn of them. Of points equally near the
+        largest weight counts.
+        """
+        window = (2 * self.reach + 1) ** len(self.size)
+        own = points.weight.to(maps.dtype)[..., None].expand(-1, -1, window).flatten(1)
+        own = torch.where((value > 0) & (maps.gather(1, index) == value), own, -1.0)
+        own = torch.full_like(maps, -1.0).scatter_reduce(1, index, own, "amax")
+        return torch.where(own < 0, 1.0, own)
+
     def _value(self, points: Points, gap: list[Tensor], inside: list[Tensor]) -> Tensor:
         """The falloff at some distances from each point along x, y, ..., which broadcast to the window."""
         axes, spread = len(gap), points.sigma
@@ -100,7 +115,7 @@ class Stamp:
             for axis, (g, fits) in enumerate(zip(gap, inside, strict=True)):
                 wide = self.sigma
                 if spread is not None:
-                    wide = _spread(spread if spread.ndim == 2 else spread[..., axis], axes)
+                    wide = _spread(spread if spread.ndim == 2 else spread[..., axis], axes).to(g.dtype)
                 value = value * torch.where(fits, torch.exp(-0.5 * (g / wide) ** 2), 0.0)
         else:
             within = functools.reduce(torch.logical_and, inside)
@@ -109,7 +124,7 @@ class Stamp:
             if self.kind == "cone":
                 falling = (1 - sum(g.square() for g in gap).sqrt() / self.sigma).clamp(min=0.0)
                 return torch.where(within, falling, 0.0)
-            precision = torch.linalg.inv(spread.to(gap[0].dtype))
+            precision = torch.linalg.inv_ex(spread.to(gap[0].dtype)).inverse  # inv would wait for the device to check
             squared = sum(
                 _spread(precision[..., i, j], axes) * gap[i] * gap[j] for i in range(axes) for j in range(axes)
             )
@@ -127,14 +142,13 @@ class Near:
     A pixel near several points of its class is listed once for each; ``counts`` is True at one of them. All lists have
     the length B * N * window, whatever the points are, so that making them never waits for the device.
 
-    ``index``: place in the flat row. ``heat``: the rendered map there. ``positive``: whether it is the pixel
-    nearest to a point.
+    ``index``: place in the flat row. ``heat``: the rendered map there. ``weight``: that of the point nearest to it.
     """
 
     index: Int64[Tensor, " near"]
     heat: Float[Tensor, " near"]
-    positive: Bool[Tensor, " near"]
     counts: Bool[Tensor, " near"]
+    weight: Float[Tensor, " near"]
 
 
 def render(
@@ -152,7 +166,7 @@ def render(
     is below the dtype's rounding error of 1 (5.6 sigma away in float32), the map is 0.
 
     Args:
-        points: B images. Points that carry their own ``sigma`` keep it.
+        points: B images. Points that carry their own ``sigma`` keep it against a number.
         size: (height, width) of the maps in pixels, or (depth, height, width) for points in a volume.
         classes: number of maps per image; every label must be smaller.
         sigma: standard deviation in pixels, finite and above 0: one number, or a tensor as in
@@ -171,7 +185,7 @@ def render(
     if merge not in get_args(Merge):
         raise ValueError(f"merge must be one of {', '.join(get_args(Merge))}, got {merge!r}")
     if isinstance(sigma, Tensor):
-        points, sigma = replace(points, sigma=sigma, extent=None), 1.0
+        points, sigma = replace(points, sigma=sigma), 1.0
     check_positive("sigma", sigma)
     stamp = Stamp.of(points, size, classes, sigma)
     if merge == "max":
@@ -199,12 +213,15 @@ def near(points: Points, size: Sequence[int], classes: int, sigma: float | None,
     stamp = Stamp.of(points, size, classes, sigma, kind=kind)
     pixels = classes * math.prod(size)
     first = torch.arange(len(points), device=points.xy.device)[:, None] * pixels
-    index = (stamp.press(points)[0] + first).view(-1)
+    pressed = stamp.press(points)
+    maps = pressed[1].new_zeros(len(points), pixels).scatter_reduce_(1, *pressed, "amax")
+    index = (pressed[0] + first).view(-1)
+    heat = maps.view(-1)[index]
     entry = torch.arange(index.numel(), device=index.device)
     owner = torch.empty(len(points) * pixels, dtype=torch.int64, device=index.device)
     owner.scatter_(0, index, entry)  # whichever is written last: only that there is one matters
-    return Near(index, stamp.draw(points).view(-1)[index], positives(points, size, classes).view(-1)[index],
-                owner[index] == entry)
+    weight = torch.ones_like(heat) if points.weight is None else stamp.weights(points, *pressed, maps).view(-1)[index]
+    return Near(index, heat, owner[index] == entry, weight)
 
 
 def _reach(sigma: float, dtype: torch.dtype) -> int:

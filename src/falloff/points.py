@@ -33,8 +33,10 @@ class Points:
         ValueError: a shape is wrong, or a valid point has a NaN or infinite position, a negative label, a NaN score, a
             width that is not above 0, a covariance that is not positive definite, or a weight out of range.
 
+    Gradients reach ``xy`` and ``score``, not ``weight``.
+
     Checks that must read values run once, here, and leave their result in ``extent``; a loss then compares
-    Python numbers and never waits for the device.
+    Python numbers and never waits for the device. A part of a batch keeps the extent of the whole.
     """
 
     xy: Float[Tensor, "batch points axes"]
@@ -43,12 +45,10 @@ class Points:
     score: Float[Tensor, "batch points"] | None = None
     sigma: Float[Tensor, "batch points *axes"] | None = None
     weight: Float[Tensor, "batch points"] | None = None
-    extent: Extent | None = field(default=None, repr=False)
+    extent: Extent = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._check_types()
-        if self.extent is not None:  # a part or a copy of points that were checked before
-            return
         valid = self.valid
         checked_xy = torch.where(valid[..., None], self.xy, 0.0)
         _refuse_where(~torch.isfinite(checked_xy).all(-1), self.xy, "xy must be finite where valid")
@@ -60,7 +60,7 @@ class Points:
         if sigma is not None:
             sigma = _checked_sigma(sigma, valid)
         if weight is not None:
-            weight = torch.where(valid, weight, 0.0)
+            weight = torch.where(valid, weight.detach(), 0.0)
             _refuse_where(~(torch.isfinite(weight) & (weight >= 0)), weight, "weight must be finite and at least 0")
         changed = {"xy": checked_xy, "label": checked_label, "sigma": sigma, "weight": weight,
                    "extent": Extent.of(checked_xy, checked_label, valid, sigma)}
@@ -150,7 +150,9 @@ class Points:
 
     def to(self, device: torch.device | str) -> Points:
         """The same points on another device."""
-        return self._each(lambda part: part.to(device, non_blocking=True))
+        # A copy to the CPU that does not block could be read before it has ended.
+        on_gpu = torch.device(device).type != "cpu"
+        return self._each(lambda part: part.to(device, non_blocking=on_gpu))
 
     def above(self, threshold: float) -> Points:
         """The points whose score is at least ``threshold``; the others become padding."""
@@ -158,10 +160,21 @@ class Points:
             raise ValueError("these points carry no score to compare with a threshold")
         return replace(self, valid=self.valid & (self.score >= threshold))
 
+    def where(self, kept: Bool[Tensor, "batch points"]) -> Points:
+        """The points where ``kept`` is True; the others become padding. Costs no look at the values."""
+        return self._unchecked(valid=self.valid & kept)
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> Points:
-        """The same change made to every tensor; what construction checked stays true of the result."""
-        parts = (self.xy, self.label, self.valid, self.score, self.sigma, self.weight)
-        return Points(*(None if part is None else change(part) for part in parts), extent=self.extent)
+        """The same change made to every tensor."""
+        parts = {name: getattr(self, name) for name in ("xy", "label", "valid", "score", "sigma", "weight")}
+        return self._unchecked(**{name: change(part) for name, part in parts.items() if part is not None})
+
+    def _unchecked(self, **changed: Tensor) -> Points:
+        """A copy of which all that construction checked is still true."""
+        new = object.__new__(Points)
+        for name in ("xy", "label", "valid", "score", "sigma", "weight", "extent"):
+            object.__setattr__(new, name, changed.get(name, getattr(self, name)))
+        return new
 
     def check_inside(self, size: Sequence[int], classes: int) -> None:
         """Raise ValueError unless every point lies in a picture of ``size`` with a label in ``[0, classes)``.
@@ -220,10 +233,11 @@ def _checked_sigma(sigma: Tensor, valid: Tensor) -> Tensor:
         bad = ~(torch.isfinite(sigma) & (sigma > 0))
         _refuse_where(bad.flatten(2).any(-1) if sigma.ndim > 2 else bad, sigma, "sigma must be finite and above 0")
         return sigma
-    sigma = torch.where(valid[..., None, None], sigma, torch.eye(sigma.shape[-1]).to(sigma))
+    axes = torch.eye(sigma.shape[-1], dtype=sigma.dtype, device=sigma.device)
+    sigma = torch.where(valid[..., None, None], sigma, axes)
     finite = torch.isfinite(sigma).all(-1).all(-1)
     symmetric = (sigma - sigma.mT).abs().amax((-2, -1)) <= 1e-5 * sigma.abs().amax((-2, -1))
-    definite = torch.linalg.cholesky_ex(torch.where(finite[..., None, None], sigma, 0.0)).info == 0
+    definite = torch.linalg.cholesky_ex(torch.where(finite[..., None, None], sigma, 0.0).double()).info == 0
     _refuse_where(~(finite & symmetric & definite), sigma, "sigma must be a symmetric, positive definite covariance")
     return sigma
 

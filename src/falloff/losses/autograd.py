@@ -6,7 +6,6 @@ import functools
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -31,15 +30,16 @@ class Summand(Protocol):
 
 def elementwise(charge: Callable[..., Charge], x: Tensor, *constants: object) -> Tensor:
     """The charge of each element of ``x``; constants get no gradient."""
+    if not (x.requires_grad and torch.is_grad_enabled()):  # nothing to save; and forward-mode derivatives go through
+        return charge(x, *constants)[0]
     return _Elementwise.apply(x, charge, *constants)[0]
 
 
 def total(loss: Summand, x: Tensor, stamp: Stamp, points: Points, shares: Tensor, mask: Tensor | None) -> Tensor:
     """The sum of a loss over maps ``(B, C, ...)``, each image's multiplied by its share, in float32 or float64.
 
-    Large maps that want a gradient go through the compiled pass where there is a compiler; everything else, and every
-    transformation of the function (torch.func, a compiler around it, second derivatives), through the eager form,
-    which is the reference.
+    Large maps that want a gradient go through the compiled pass where there is a compiler; everything else (grad and vmap
+    of torch.func, a compiler around the call, second derivatives) through the eager form, which is the reference.
     """
     if _compiled_pass_wanted(x):
         try:
@@ -54,7 +54,7 @@ def reference(loss: Summand, x: Tensor, stamp: Stamp, points: Points, shares: Te
     flat = _flat(x, stamp).to(work_dtype(x))
     marks = torch.zeros(flat.shape, dtype=flat.dtype, device=flat.device)
     weight = _draw(stamp, points, marks, stamp.press)
-    heat, positive, weight = _targets(loss, stamp, marks, weight)
+    heat, positive, weight = targets(loss, stamp, marks, weight)
     if mask is not None:
         mask = _flat(mask, stamp)
         flat = torch.where(mask, flat, 0.0)
@@ -64,14 +64,14 @@ def reference(loss: Summand, x: Tensor, stamp: Stamp, points: Points, shares: Te
     return (value.sum(1) * shares).sum()
 
 
-def is_plain(x: Tensor) -> bool:
-    """Whether ``x`` is a tensor of numbers, not a stand-in of torch.func or of a compiler that traces the code."""
-    return not torch.compiler.is_compiling() and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+def is_plain() -> bool:
+    """Whether tensors hold numbers here, and are no stand-ins of torch.func or of a compiler that traces the code."""
+    return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
 
 
 def is_readable(x: Tensor) -> bool:
     """Whether Python may look at ``x`` without making an accelerator wait."""
-    return x.device.type == "cpu" and is_plain(x)
+    return x.device.type == "cpu" and is_plain()
 
 
 def is_channels_last(x: Tensor) -> bool:
@@ -110,16 +110,16 @@ class _Compiled(torch.autograd.Function):
         press, run = _compiled(loss, stamp, torch.get_num_threads(), x.device.type)
         slope = torch.empty_like(flat, dtype=work_dtype(x))
         part = _part(stamp, points_too, flat)
-        marks, total = torch.empty_like(slope[:part]), 0.0
+        marks, summed = torch.empty_like(slope[:part]), 0.0
         for first in range(0, len(flat), part):
             some = slice(first, first + part)
             here = points_too[some] if part < len(flat) else points_too
             weight = _draw(stamp, here, marks.zero_(), press)
             hidden = None if mask is None else _flat(mask[some], stamp)
-            total = total + run(flat[some], marks, slope[some], shares[some, None], weight, hidden)
+            summed = summed + run(flat[some], marks, slope[some], shares[some, None], weight, hidden)
         ctx.save_for_backward(x)
         ctx.slope, ctx.again = slope, (loss, stamp, points, shares, mask)
-        return total.to(slope.dtype)
+        return summed.to(slope.dtype)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -148,23 +148,22 @@ def _part(stamp: Stamp, points: Points, flat: Tensor) -> int:
 def _draw(
     stamp: Stamp, points: Points, maps: Tensor, press: Callable[[Points], tuple[Tensor, Tensor]]
 ) -> Tensor | None:
-    """Draw the points into ``maps``, ``(B, pixels)``, zeros before; returns the pixels' weights where points have any.
-
-    A pixel's weight is that of the point nearest to it, as far as the pixel belongs to that point.
-    """
+    """Draw the points into ``maps``, ``(B, pixels)``, zeros before; returns the pixels' weights if points have any."""
     index, value = press(points)
     value = value.to(maps.dtype)
     maps.scatter_reduce_(1, index, value, "amax")
+    return drawn_weights(stamp, points, index, value, maps)
+
+
+def drawn_weights(stamp: Stamp, points: Points, index: Tensor, value: Tensor, maps: Tensor) -> Tensor | None:
+    """What each pixel's charge is multiplied by on account of its points, None for nothing."""
     if points.weight is None:
         return None
-    own = points.weight.to(maps.dtype).repeat_interleave(index.shape[1] // points.label.shape[1], dim=1)
-    own = torch.where((value > 0) & (maps.gather(1, index) == value), own, -1.0)
-    own = torch.full_like(maps, -1.0).scatter_reduce(1, index, own, "amax")
     share = (maps > 1).to(maps.dtype) if stamp.marked else maps
-    return torch.where(own < 0, 1.0, 1 + share * (own - 1))
+    return 1 + share * (stamp.weights(points, index, value, maps) - 1)
 
 
-def _targets(loss: Summand, stamp: Stamp, marks: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+def targets(loss: Summand, stamp: Stamp, marks: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """The rendered map, the labelled pixels and the pixels' weights, from what :func:`_draw` drew."""
     positive = marks > 1 if stamp.marked else marks == 1
     heat = marks.clamp(max=1.0) if stamp.marked else marks
@@ -178,7 +177,7 @@ def _targets(loss: Summand, stamp: Stamp, marks: Tensor, weight: Tensor | None) 
 def _one_pass(loss: Summand, stamp: Stamp, x: Tensor, marks: Tensor, out: Tensor, shares: Tensor,
               weight: Tensor | None, mask: Tensor | None) -> Tensor:
     """Sum the loss over some images and write its gradient to ``out``."""
-    heat, positive, weight = _targets(loss, stamp, marks, weight)
+    heat, positive, weight = targets(loss, stamp, marks, weight)
     x = x.to(out.dtype)
     if mask is not None:
         x = torch.where(mask, x, 0.0)
@@ -191,7 +190,7 @@ def _one_pass(loss: Summand, stamp: Stamp, x: Tensor, marks: Tensor, out: Tensor
     return (value * factor).sum(dtype=torch.float64)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _compiled(loss: Summand, stamp: Stamp, threads: int, device: str) -> tuple[Callable, Callable]:
     def one_pass(*tensors: Tensor | None) -> Tensor:
         return _one_pass(loss, stamp, *tensors)
@@ -199,7 +198,7 @@ def _compiled(loss: Summand, stamp: Stamp, threads: int, device: str) -> tuple[C
     # The number of threads is part of what is compiled. Two small kernels need no pool of compiler processes.
     options = {"compile_threads": 1, "cpp.threads": threads} if device == "cpu" else {"compile_threads": 1}
     return tuple(
-        torch.compile(function, fullgraph=True, dynamic=False, isolate_recompiles=True, recompile_limit=64,
+        torch.compile(function, fullgraph=True, dynamic=False, isolate_recompiles=True, recompile_limit=256,
                       options=options)
         for function in (stamp.press, one_pass)
     )
@@ -207,7 +206,7 @@ def _compiled(loss: Summand, stamp: Stamp, threads: int, device: str) -> tuple[C
 
 def _compiled_pass_wanted(x: Tensor) -> bool:
     return (
-        x.numel() >= COMPILED_FROM and x.requires_grad and torch.is_grad_enabled() and is_plain(x)
+        x.numel() >= COMPILED_FROM and x.requires_grad and torch.is_grad_enabled() and is_plain()
         and x.device.type in ("cpu", "cuda") and compiler_works()
     )
 
@@ -234,11 +233,16 @@ def _compiler_errors() -> tuple[type[BaseException], ...]:
 
 
 def _give_up(error: BaseException) -> None:
-    reason = str(error).strip().splitlines()[0]
+    """Warn, and take the eager form from now on; after too many shapes of one loss, for this call alone."""
+    if isinstance(error, _compiler_errors()[0]):
+        warnings.warn("a loss met more shapes than are compiled: this one takes the slower eager form",
+                      RuntimeWarning, stacklevel=5)
+        return
+    reason = (str(error).strip() or repr(error)).splitlines()[0]
     _given_up.append(reason)
     warnings.warn(
         f"torch.compile does not work here, so losses take their slower eager form: {type(error).__name__}: {reason}",
-        RuntimeWarning, stacklevel=4,
+        RuntimeWarning, stacklevel=5,
     )
 
 
@@ -250,14 +254,13 @@ def _padded(points: Points) -> Points:
     if more == 0:
         return points
 
-    def longer(part: Tensor | None, value: float = 0) -> Tensor | None:
-        return None if part is None else pad(part, (0, 0) * (part.ndim - 2) + (0, more), value=value)
+    def longer(part: Tensor) -> Tensor:
+        if part is points.sigma and part.ndim == 4:  # a covariance on padding, too, must be one
+            unit = torch.eye(part.shape[-1], dtype=part.dtype, device=part.device)
+            return torch.cat([part, unit.expand(len(part), more, -1, -1)], dim=1)
+        return pad(part, (0, 0) * (part.ndim - 2) + (0, more), value=1 if part is points.sigma else 0)
 
-    sigma = longer(points.sigma, 1.0)
-    if sigma is not None and sigma.ndim == 4:
-        sigma[:, count:] = torch.eye(sigma.shape[-1]).to(sigma)
-    return replace(points, xy=longer(points.xy), label=longer(points.label), valid=longer(points.valid, False),
-                   score=None, sigma=sigma, weight=longer(points.weight))
+    return points._each(longer)
 
 
 def work_dtype(x: Tensor) -> torch.dtype:

@@ -31,7 +31,10 @@ class PointLoss:
     Raises:
         TypeError: logits that are not floating point, a mask that is not bool.
         ValueError: shapes that do not fit; a point outside the picture; a label outside [0, C); on the CPU also logits
-            that are NaN or infinite (elsewhere the check would stall the device).
+            whose NaN or infinity reaches the loss (elsewhere the check would stall the device).
+
+    Second derivatives are those of the formulas, which are infinite or undefined at single places: at p = y and z = y
+    for exponents below 2, and where a distance is 0.
     """
 
     name: ClassVar[str]
@@ -110,5 +113,5 @@ def refuse_not_finite(logits: Tensor, mask: Tensor | None) -> None:
         place = bad.nonzero()[0].tolist()
         raise ValueError(
             f"logits must be finite: {int(bad.sum())} of {logits.numel()} are not, the first at (image, class, "
-            f"row, column) {tuple(place)} is {logits[tuple(place)].item()}"
+            f"{'slice, ' * (logits.ndim - 4)}row, column) {tuple(place)} is {logits[tuple(place)].item()}"
         )

@@ -33,7 +33,7 @@ def bce(
 
     The expected loss is smallest at :math:`p = y`, for soft labels too, but is then not 0.
     """
-    return elementwise(charges.cross_entropy, logits, _check_maps(logits, labels=labels), 1.0)
+    return elementwise(charges.cross_entropy, logits, check_maps(logits, labels=labels), 1.0)
 
 
 def weighted_bce(
@@ -55,7 +55,7 @@ def weighted_bce(
 
     Smallest at :math:`p = w y / (w y + 1 - y)`: what it learns is no longer the frequency of the label.
     """
-    labels = _check_maps(logits, labels=labels)
+    labels = check_maps(logits, labels=labels)
     check_at_least_zero("positive_weight", positive_weight)
     return elementwise(charges.cross_entropy, logits, labels, positive_weight)
 
@@ -84,7 +84,7 @@ def focal(
 
     Source: Lin et al. 2017, equations 4 and 5 (RetinaNet: gamma 2, alpha 0.25).
     """
-    labels = _check_maps(logits, labels=labels)
+    labels = check_maps(logits, labels=labels)
     check_at_least_zero("gamma", gamma)
     if alpha is not None:
         check_at_least_zero("alpha", alpha)
@@ -128,8 +128,8 @@ def distance_aware(
     """
     if positives.dtype != torch.bool:
         raise TypeError(f"positives must be bool, got {positives.dtype}")
-    heatmap = _check_maps(logits, heatmap=heatmap)
-    _check_shape(logits, "positives", positives)
+    heatmap = check_maps(logits, heatmap=heatmap)
+    check_shape(logits, "positives", positives)
     check_at_least_zero("alpha", alpha)
     check_at_least_zero("beta", beta)
     return elementwise(charges.distance_aware, logits, heatmap, positives, alpha, beta)
@@ -156,7 +156,7 @@ def quality_focal(
 
     Source: Li et al. 2020 (generalized focal loss): beta 2.
     """
-    labels = _check_maps(logits, labels=labels)
+    labels = check_maps(logits, labels=labels)
     check_at_least_zero("beta", beta)
     return elementwise(charges.quality_focal, logits, labels, beta)
 
@@ -190,7 +190,7 @@ def varifocal(
 
     Source: Zhang et al. 2021 (VarifocalNet): alpha 0.75, gamma 2.
     """
-    labels = _check_maps(logits, labels=labels)
+    labels = check_maps(logits, labels=labels)
     check_at_least_zero("alpha", alpha)
     check_at_least_zero("gamma", gamma)
     return elementwise(charges.varifocal, logits, labels, alpha, gamma)
@@ -227,7 +227,7 @@ def distance_map_bce(
     the opposite direction: they weigh most what is near a border, this spares what is near a label, as
     :func:`distance_aware` does. It saturates, so that only a window around each point needs it.
     """
-    _check_shape(logits, "distance", distance)
+    check_shape(logits, "distance", distance)
     check_positive("reach", reach)
     near = (1 - distance.to(logits.dtype) / reach).clamp(min=0.0)
     return distance_aware(logits, positives, near, alpha=0.0, beta=1.0)
@@ -281,7 +281,7 @@ def weighted_mse(
 
     Source: a common practice without one origin; the weight of 10 is that of the map in Wang et al. 2019.
     """
-    heatmap = _check_maps(output, heatmap=heatmap)
+    heatmap = check_maps(output, heatmap=heatmap)
     check_positive("scale", scale)
     check_at_least_zero("positive_weight", positive_weight)
     return elementwise(charges.squared, output, heatmap, scale, positive_weight)
@@ -322,17 +322,17 @@ def adaptive_wing(
 
     Source: Wang et al. 2019: omega 14, theta 0.5, epsilon 1, alpha 2.1.
     """
-    heatmap = _check_maps(output, heatmap=heatmap)
+    heatmap = check_maps(output, heatmap=heatmap)
     for name, value in (("omega", omega), ("theta", theta), ("epsilon", epsilon)):
         check_positive(name, value)
     check_above("alpha", alpha, 1.0)
     return elementwise(charges.adaptive_wing, output, heatmap, omega, theta, epsilon, alpha)
 
 
-def _check_maps(logits: Tensor, **maps: Tensor) -> Tensor:
+def check_maps(logits: Tensor, **maps: Tensor) -> Tensor:
     """Check the one map in ``maps`` against the logits; returns it in their dtype."""
     (name, value), = maps.items()
-    _check_shape(logits, name, value)
+    check_shape(logits, name, value)
     if value.dtype == torch.bool:
         return value.to(logits.dtype)
     if not value.is_floating_point():
@@ -345,7 +345,7 @@ def _check_maps(logits: Tensor, **maps: Tensor) -> Tensor:
     return value.to(logits.dtype)
 
 
-def _check_shape(logits: Tensor, name: str, value: Tensor) -> None:
+def check_shape(logits: Tensor, name: str, value: Tensor) -> None:
     if not logits.is_floating_point():
         raise TypeError(f"logits must be floating point, got {logits.dtype}")
     if value.shape != logits.shape:

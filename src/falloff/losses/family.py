@@ -91,7 +91,7 @@ def prior_bias(probability: float) -> float:
         probability: :math:`\\pi` in (0, 1), such as the share of labelled pixels.
 
     Raises:
-        ValueError: outside (0, 1).
+        TypeError, ValueError: not a number, or outside (0, 1).
 
     Source: Lin et al. 2017, section 4.1 (their prior: 0.01).
     """
@@ -103,12 +103,12 @@ def prior_bias(probability: float) -> float:
 
 
 def best_constant(loss: PointLoss, points: Points, size: tuple[int, ...], classes: int) -> float:
-    """The one logit that, put out everywhere, makes a loss smallest on some points.
+    """The one logit that, put out everywhere, makes a loss smallest on some points, with their weights.
 
     A last layer whose bias starts here starts without the large first loss that only teaches it how rare points are.
     For cross entropy it is :func:`prior_bias` of the share of labelled pixels; focal losses, which hardly charge a low
     p, have theirs much higher; for a squared error it is near 0. Losses of a spatial softmax, which no constant
-    changes, give 0; the overlap losses, which like a constant best at p = 0 or 1, the share of labelled pixels.
+    changes, give 0; the overlap losses, which like a constant best at p = 0 or 1, the mean of the heatmap.
 
     Args:
         loss: from :func:`make`.

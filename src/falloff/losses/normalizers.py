@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from falloff.losses.autograd import is_plain
+
 NAMES = ("points", "image", "pixels", "running")
 MOMENTUM = 0.9
 
@@ -39,7 +41,7 @@ class RunningMean:
             mean = torch.lerp(count.detach(), self.mean.to(count), MOMENTUM)
         else:
             return self.mean.to(count)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and is_plain():
             self.mean = mean
         return mean
 
@@ -48,7 +50,7 @@ def shares(normalizer: Normalizer, labelled: Tensor, kept: Tensor | float, runni
     """What each image's sum is multiplied by, ``(B,)``; defined for images and batches without points.
 
     Args:
-        normalizer: see :class:`falloff.losses.PointLoss`.
+        normalizer: see :class:`falloff.losses.PixelLoss`.
         labelled: number of labelled points that count in each image, floating point ``(B,)``.
         kept: number of elements of the logits, in all images together, that a mask leaves.
         running: state of "running".
@@ -60,7 +62,7 @@ def shares(normalizer: Normalizer, labelled: Tensor, kept: Tensor | float, runni
     elif normalizer == "running":
         divisor = running(labelled.sum()).clamp(min=1)
     elif normalizer == "pixels":
-        divisor = torch.as_tensor(kept, device=labelled.device).to(labelled.dtype).clamp(min=1)
+        divisor = kept.to(labelled.dtype).clamp(min=1) if isinstance(kept, Tensor) else max(kept, 1)
     else:
-        divisor = labelled.new_tensor(normalizer)
-    return (1 / divisor).expand(len(labelled))
+        divisor = normalizer
+    return torch.ones_like(labelled) / divisor

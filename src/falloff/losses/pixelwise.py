@@ -14,7 +14,7 @@ from torch.nn.functional import max_pool2d, max_pool3d
 from falloff import heatmaps
 from falloff.heatmaps import Stamp
 from falloff.losses import charges, normalizers
-from falloff.losses.autograd import elementwise, is_channels_last, total, work_dtype
+from falloff.losses.autograd import drawn_weights, elementwise, is_channels_last, targets, total, work_dtype
 from falloff.losses.base import PointLoss, kept_points
 from falloff.losses.charges import Charge
 from falloff.losses.dense import check_above
@@ -68,7 +68,7 @@ class PixelLoss(PointLoss):
     def elementwise(
         self, logits: Float[Tensor, "batch classes *size"], points: Points
     ) -> Float[Tensor, "batch classes *size"]:
-        """The loss of each pixel, from dense maps: what a call sums."""
+        """The loss of each pixel, from dense maps: what a call sums, but for masks and weights of points."""
         maps = (points, tuple(logits.shape[2:]), logits.shape[1])
         heat = Stamp.of(*maps, self.width, kind=self.kind).draw(points).to(logits.dtype)
         value = elementwise(self.charge, logits, heat, heatmaps.positives(*maps))
@@ -76,19 +76,22 @@ class PixelLoss(PointLoss):
         return value if weight is None else value * weight
 
     def best_constant(self, points: Points, size: tuple[int, ...], classes: int) -> float:
-        near = heatmaps.near(points, size, classes, self.width, kind=self.kind)
-        far = len(points) * classes * math.prod(size) - int(near.counts.sum())
-        nothing = torch.zeros(1, dtype=near.heat.dtype)
-        heat, counts = near.heat, near.counts.to(near.heat.dtype)
-        weight = self.pixel_weight(Stamp.of(points, size, classes, self.width, kind=self.kind).draw(points))
-        if weight is not None:
-            counts = counts * weight.reshape(-1)[near.index]
+        stamp = Stamp.of(points, size, classes, self.width, kind=self.kind, marked=self.marked)
+        index, value = stamp.press(points)
+        marks = value.new_zeros(len(points), classes * math.prod(size)).scatter_reduce_(1, index, value, "amax")
+        shares = normalizers.shares(self.normalizer, points.valid.sum(1).to(marks.dtype), marks.numel(), RunningMean())
+        heat, positive, weight = targets(self, stamp, marks, drawn_weights(stamp, points, index, value, marks))
+        weight = shares[:, None].expand(marks.shape) if weight is None else shares[:, None] * weight
+        # Pixels far from points are all alike: one stands for them.
+        near = marks > 0
+        nothing = marks.new_zeros(1)
+        kinds = torch.cat([heat[near], nothing]), torch.cat([positive[near], nothing > 0])
+        weights = torch.cat([weight[near], weight[~near].sum().view(1)])
         low, high = self._range
         for _ in range(60):  # the total slope in this one logit changes its sign once: halve the interval
-            middle = torch.full_like(nothing, (low + high) / 2)
-            slope = far * self.charge(middle, nothing, nothing > 0)[1].sum()
-            slope = slope + (counts * self.charge(middle.expand(heat.shape), heat, near.positive)[1]).sum()
-            low, high = (low, float(middle)) if slope > 0 else (float(middle), high)
+            middle = torch.full_like(weights, (low + high) / 2)
+            slope = (weights * self.charge(middle, *kinds)[1]).sum()
+            low, high = (low, float(middle[0])) if slope > 0 else (float(middle[0]), high)
         return (low + high) / 2
 
     @property
@@ -281,7 +284,7 @@ class DistanceAware(PixelLoss):
 class DistanceMapBCE(PixelLoss):
     """Cross entropy whose background weighs the more, the farther from a label; full weight from ``reach`` pixels on.
 
-    See :func:`falloff.losses.distance_map_bce`.
+    See :func:`falloff.losses.distance_map_bce`. Points' own ``sigma`` is the width of a Gaussian and plays no part.
     """
 
     reach: float = 8.0

@@ -10,11 +10,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from falloff import heatmaps
-from falloff.heatmaps import Stamp, check_positive
+from falloff.heatmaps import Near, Stamp, check_positive
 from falloff.losses import charges, normalizers
 from falloff.losses.autograd import elementwise, is_readable, work_dtype
 from falloff.losses.base import PointLoss, kept_points, refuse_not_finite
-from falloff.losses.dense import check_at_least_zero
+from falloff.losses.dense import check_at_least_zero, check_maps, check_shape
 from falloff.losses.normalizers import Normalizer, RunningMean
 from falloff.points import Points
 
@@ -34,7 +34,7 @@ class SoftmaxDistanceAware(PointLoss):
     with y the Gaussian of the nearest point of any class. With one class it is
     :class:`~falloff.losses.pixelwise.DistanceAware`. A pixel nearest to points of several classes is charged for each.
     The mask cannot tell classes apart: its class axis has length 1. ``normalizer`` as in
-    :class:`~falloff.losses.pixelwise.PixelLoss`.
+    :class:`~falloff.losses.pixelwise.PixelLoss`, with a pixel of all classes together counted once.
 
     Smallest at p_c = 1 at a positive and at p_0 = 1 elsewhere, whatever y.
 
@@ -58,24 +58,22 @@ class SoftmaxDistanceAware(PointLoss):
         if mask is not None and mask.shape[1] > 1 and mask.stride(1) != 0:  # not expanded from one class
             raise ValueError("softmax-distance-aware: mask must be the same for all classes: (B, 1, H, W)")
         size, classes = tuple(logits.shape[2:]), logits.shape[1]
-        if not torch.compiler.is_compiling():
-            points.check_inside(size, classes)
         x = logits.to(work_dtype(logits))
         x = (x if mask is None else torch.where(mask, x, 0.0)).flatten(2)
-        anywhere = replace(points, label=torch.zeros_like(points.label), extent=replace(points.extent, label=0))
-        heat = Stamp.of(anywhere, size, 1, self.sigma).draw(anywhere).flatten(1).to(x.dtype)
-        taken = heatmaps.positives(anywhere, size, 1).flatten(1)
+        heat = Stamp.of(points, size, classes, self.sigma, any_class=True).draw(points).flatten(1).to(x.dtype)
+        nearest = Stamp.of(points, size, classes, None, any_class=True)
+        taken = nearest.draw(points).flatten(1) > 0
         background = elementwise(charges.distance_aware, torch.logsumexp(x, 1), heat, torch.zeros_like(taken),
                                  self.alpha, self.beta)
         free = ~taken if mask is None else ~taken & mask[:, 0].flatten(1)
         background = torch.where(free, background, 0.0).sum(1)
         counts = kept_points(points, mask)
-        pixel, _ = Stamp.of(anywhere, size, 1, None).press(anywhere)
+        pixel, _ = nearest.press(points)
         there = x.gather(2, pixel[:, None].expand(-1, classes, -1))  # (B, C, N): all classes at each point's pixel
         charge = elementwise(_charge_1, _margin(there, points.label), self.alpha)
-        if points.weight is not None:
-            charge = charge * points.weight.to(charge.dtype)
-        charge = torch.where(counts & ~_repeated(pixel, points), charge, 0.0).sum(1)
+        again, heaviest = _repeated(pixel, points)
+        charge = charge if heaviest is None else charge * heaviest.to(charge.dtype)
+        charge = torch.where(counts & ~again, charge, 0.0).sum(1)
         kept = logits[:, 0].numel() if mask is None else mask[:, 0].sum()
         share = normalizers.shares(self.normalizer, counts.sum(1).to(x.dtype), kept, self._running)
         return ((background + charge) * share).sum()
@@ -86,12 +84,11 @@ class SoftmaxDistanceAware(PointLoss):
         return torch.softmax(torch.cat([logits, background], 1), 1)[:, :-1]
 
     def best_constant(self, points: Points, size: tuple[int, ...], classes: int) -> float:
-        loss = replace(self, normalizer="points")
-        low, high = -40.0, 40.0
+        loss, low, high = replace(self), -40.0, 40.0  # a copy has a running mean of its own
         for _ in range(60):
-            middle = torch.tensor((low + high) / 2, requires_grad=True)
+            middle = torch.full((), (low + high) / 2, device=points.xy.device, requires_grad=True)
             (slope,) = torch.autograd.grad(loss(middle.expand(len(points), classes, *size), points), middle)
-            low, high = (low, float(middle)) if slope > 0 else (float(middle), high)
+            low, high = (low, (low + high) / 2) if slope > 0 else ((low + high) / 2, high)
         return (low + high) / 2
 
 
@@ -109,6 +106,8 @@ def softmax_distance_aware(
     """
     check_at_least_zero("alpha", alpha)
     check_at_least_zero("beta", beta)
+    check_shape(logits, "positives", positives)
+    heatmap = check_maps(logits, heatmap=heatmap)
     x, classes = logits.movedim(1, -1), logits.shape[1]  # (B, ..., C)
     own = torch.eye(classes, dtype=torch.bool, device=x.device)
     others = x[..., None, :].expand(*x.shape, classes).masked_fill(own, -torch.inf)
@@ -129,7 +128,8 @@ class Tversky(PointLoss):
     with sums over all classes and pixels of an image, and y the Gaussian heatmap of width ``sigma``.
 
     ``alpha`` prices false positives, ``beta`` false negatives, both at least 0; ``smooth`` :math:`s > 0` defines it
-    where nothing is labelled. ``points.weight`` multiplies the heat of a point.
+    where nothing is labelled. ``points.weight`` :math:`w` counts a pixel :math:`1 + y (w - 1)` times in every sum, with
+    w of the point nearest to it.
 
     For a soft target it is smallest at p = 1 where y is high and at p = 0 where it is low, never at p = y: the overlap
     of a blurred target is not a probability.
@@ -149,9 +149,15 @@ class Tversky(PointLoss):
         near, heat = _near(logits, points, mask, self.sigma)
         x = logits.to(work_dtype(logits))
         p = torch.sigmoid(x if mask is None else torch.where(mask, x, 0.0))
-        predicted = (p if mask is None else torch.where(mask, p, 0.0)).flatten(1).sum(1)
-        both = (p.reshape(-1)[near.index] * heat).view(len(x), -1).sum(1)
-        return _tversky(both, predicted, heat.view(len(x), -1).sum(1), self.alpha, self.beta, self.smooth).mean()
+        image, at_points = near.index // x[0].numel(), p.reshape(-1)[near.index]
+        more = heat * (near.weight.to(heat.dtype) - 1)  # beyond once
+
+        def summed(near_points: Tensor) -> Tensor:
+            return near_points.new_zeros(len(x)).index_add(0, image, near_points)
+
+        predicted = (p if mask is None else torch.where(mask, p, 0.0)).flatten(1).sum(1) + summed(more * at_points)
+        both, labelled = summed((1 + more) * heat * at_points), summed((1 + more) * heat)
+        return _tversky(both, predicted, labelled, self.alpha, self.beta, self.smooth).sum() / max(1, len(x))
 
     def best_constant(self, points: Points, size: tuple[int, ...], classes: int) -> float:
         """The label frequency's: one constant everywhere overlaps best at p = 0 or 1, where nothing is learnt."""
@@ -181,11 +187,15 @@ def tversky(
     beta: float = 0.7,
     smooth: float = 1.0,
 ) -> Float[Tensor, " batch"]:
-    """The loss of each image of :class:`Tversky`, from dense maps."""
+    """The loss of each image of :class:`Tversky`, from dense maps: ``labels`` bool or in [0, 1], of the logits' shape.
+
+    Raises:
+        TypeError, ValueError: shapes or dtypes do not fit; a label or an option out of range.
+    """
     for name, value in (("alpha", alpha), ("beta", beta)):
         check_at_least_zero(name, value)
     check_positive("smooth", smooth)
-    p, y = torch.sigmoid(logits).flatten(1), labels.to(logits.dtype).flatten(1)
+    p, y = torch.sigmoid(logits).flatten(1), check_maps(logits, labels=labels).flatten(1)
     return _tversky((p * y).sum(1), p.sum(1), y.sum(1), alpha, beta, smooth)
 
 
@@ -206,8 +216,9 @@ class SpatialKL(PointLoss):
     .. math:: L = \\sum_{ij} t_{ij} \\log\\frac{t_{ij}}{p_{ij}}, \\qquad p = \\mathrm{softmax}_{ij}(x), \\quad
         t = \\frac{y}{\\sum y}
 
-    with y the heatmap of width ``sigma``. A map without a point has no target and does not count: this loss places
-    points and says nothing of whether there is one. The weights of a map's points, averaged, multiply its divergence.
+    with y the heatmap of width ``sigma``. A map without a point that counts has no target and does not count: this
+    loss places points and says nothing of whether there is one. The weights of a map's points, averaged, multiply its
+    divergence.
 
     Smallest, and 0, where p = t.
 
@@ -220,7 +231,7 @@ class SpatialKL(PointLoss):
 
     def _total(self, logits: Tensor, points: Points, mask: Tensor | None) -> Tensor:
         divergence, labelled = self._divergence(self._readied(logits, mask), points, mask)
-        weight = _map_weight(points, labelled)
+        weight = _map_weight(points, kept_points(points, mask), labelled)
         return (torch.where(labelled, divergence, 0.0) * weight).sum() / labelled.sum().clamp(min=1)
 
     def _readied(self, logits: Tensor, mask: Tensor | None) -> Tensor:
@@ -232,7 +243,9 @@ class SpatialKL(PointLoss):
 
     def _divergence(self, x: Tensor, points: Points, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Of each map ``(B, C)``, and which of them have a point."""
-        near, heat = _near(x, points, mask, self.sigma, weigh=False)
+        if mask is not None:
+            points = points.where(kept_points(points, mask))  # the rim of a hidden point is no target
+        near, heat = _near(x, points, mask, self.sigma)
         rows = x.flatten(2).flatten(0, 1)
         row = near.index // rows.shape[1]
         total = rows.new_zeros(len(rows)).index_add(0, row, heat)
@@ -284,9 +297,13 @@ class SpatialJS(SpatialKL):
 def spatial_kl(
     logits: Float[Tensor, "batch classes *size"], heatmap: Float[Tensor, "batch classes *size"]
 ) -> Float[Tensor, "batch classes"]:
-    """The divergence of each map of :class:`SpatialKL`, from dense maps; NaN for an empty one."""
+    """The divergence of each map of :class:`SpatialKL`, from dense maps; NaN for an empty one.
+
+    Raises:
+        TypeError, ValueError: shapes or dtypes do not fit; a value of the heatmap is NaN or outside [0, 1].
+    """
+    target = check_maps(logits, heatmap=heatmap).flatten(2)
     log_p = torch.log_softmax(logits.flatten(2), 2)
-    target = heatmap.to(logits.dtype).flatten(2)
     target = target / target.sum(2, keepdim=True)
     return (torch.xlogy(target, target) - target * log_p).sum(2)
 
@@ -294,9 +311,9 @@ def spatial_kl(
 def spatial_js(
     logits: Float[Tensor, "batch classes *size"], heatmap: Float[Tensor, "batch classes *size"]
 ) -> Float[Tensor, "batch classes"]:
-    """The divergence of each map of :class:`SpatialJS`, from dense maps; NaN for an empty one."""
+    """The divergence of each map of :class:`SpatialJS`, from dense maps; NaN for an empty one. Errors as there."""
+    target = check_maps(logits, heatmap=heatmap).flatten(2)
     p = torch.softmax(logits.flatten(2), 2)
-    target = heatmap.to(logits.dtype).flatten(2)
     target = target / target.sum(2, keepdim=True)
     middle = (p + target) / 2
     return 0.5 * (torch.xlogy(target, target / middle) + torch.xlogy(p, p / middle)).sum(2)
@@ -388,31 +405,31 @@ def _with_background(logits: Tensor, axis: int) -> Tensor:
     return torch.logsumexp(torch.cat([logits, torch.zeros_like(logits.narrow(axis, 0, 1))], axis), axis)
 
 
-def _repeated(pixel: Tensor, points: Points) -> Tensor:
-    """Whether an earlier point of the same class has the same pixel, which then is charged already, ``(B, N)``."""
+def _repeated(pixel: Tensor, points: Points) -> tuple[Tensor, Tensor | None]:
+    """Whether an earlier point of the same class has the same pixel, and the largest weight of those that have it."""
     same = (pixel[:, :, None] == pixel[:, None]) & (points.label[:, :, None] == points.label[:, None])
-    return (same & points.valid[:, None]).tril(-1).any(2)
+    same = same & points.valid[:, None]
+    heaviest = None
+    if points.weight is not None and points.label.shape[1] > 0:
+        heaviest = torch.where(same, points.weight[:, None], 0.0).amax(2)
+    return same.tril(-1).any(2), heaviest
 
 
 def _tversky(both: Tensor, predicted: Tensor, labelled: Tensor, alpha: float, beta: float, smooth: float) -> Tensor:
     return 1 - (both + smooth) / (both + alpha * (predicted - both) + beta * (labelled - both) + smooth)
 
 
-def _near(logits: Tensor, points: Points, mask: Tensor | None, sigma: float, weigh: bool = True) -> tuple:
+def _near(logits: Tensor, points: Points, mask: Tensor | None, sigma: float) -> tuple[Near, Tensor]:
     """The pixels near points, and the heat of those that count, in the dtype of the work."""
     near = heatmaps.near(points, tuple(logits.shape[2:]), logits.shape[1], sigma)
     heat = torch.where(near.counts, near.heat, 0.0).to(work_dtype(logits))
-    if mask is not None:
-        heat = torch.where(mask.reshape(-1)[near.index], heat, 0.0)
-    if weigh and points.weight is not None:
-        heat = heat * points.weight.to(heat.dtype).repeat_interleave(heat.numel() // points.label.numel())
-    return near, heat
+    return near, heat if mask is None else torch.where(mask.reshape(-1)[near.index], heat, 0.0)
 
 
-def _map_weight(points: Points, labelled: Tensor) -> Tensor | float:
-    """Mean weight of each map's points, ``(B, C)``."""
+def _map_weight(points: Points, counts: Tensor, labelled: Tensor) -> Tensor | float:
+    """Mean weight of each map's points that count, ``(B, C)``."""
     if points.weight is None:
         return 1.0
-    valid = points.valid.to(points.weight.dtype)
-    count = valid.new_zeros(labelled.shape).scatter_add(1, points.label, valid)
-    return valid.new_zeros(labelled.shape).scatter_add(1, points.label, points.weight * valid) / count.clamp(min=1)
+    nothing, counted = points.weight.new_zeros(labelled.shape), counts.to(points.weight.dtype)
+    total = nothing.scatter_add(1, points.label, points.weight * counted)
+    return total / nothing.scatter_add(1, points.label, counted).clamp(min=1)
