@@ -23,8 +23,8 @@ class Benchmark(SphinxDirective):
         for place, table in enumerate(record["tables"]):
             lines += [*self._table(table, f"tab-{path.stem}-{place}"), ""]
         where = record["where"]
-        versions = [f"{name} {where[key]}" for name, key in (("PyTorch", "torch"), ("kornia", "kornia"), ("MONAI", "monai"))
-                    if key in where]
+        names = {"PyTorch": "torch", "kornia": "kornia", "MONAI": "monai"}
+        versions = [f"{name} {where[key]}" for name, key in names.items() if key in where]
         lines.append(
             f"Measured on {where['model']} ({where['device']}, {where['threads']} threads, {where['system']}) with "
             f"{', '.join(versions)}: medians of {where['rounds']} rounds in which all took turns."

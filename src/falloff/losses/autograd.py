@@ -38,8 +38,8 @@ def elementwise(charge: Callable[..., Charge], x: Tensor, *constants: object) ->
 def total(loss: Summand, x: Tensor, stamp: Stamp, points: Points, shares: Tensor, mask: Tensor | None) -> Tensor:
     """The sum of a loss over maps ``(B, C, ...)``, each image's multiplied by its share, in float32 or float64.
 
-    Large maps that want a gradient go through the compiled pass where there is a compiler; everything else (grad and vmap
-    of torch.func, a compiler around the call, second derivatives) through the eager form, which is the reference.
+    Large maps that want a gradient go through the compiled pass where there is a compiler. Everything else (torch.func,
+    a compiler around the call, second derivatives) goes through the eager form, which is the reference.
     """
     if _compiled_pass_wanted(x):
         try:

@@ -24,7 +24,7 @@ LOSSES = ("bce", "weighted-bce", "focal", "soft-bce", "mse", "distance-aware")
 
 # What the study gives each loss beside its learning rate: the library's defaults, with the
 # same Gaussian for all that use one (focal loss has no alpha by default).
-OPTIONS: dict[str, dict[str, Option]] = {}
+OPTIONS: dict[str, dict[str, Option]] = {name: {} for name in LOSSES}
 
 
 @dataclass(frozen=True)
