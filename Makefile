@@ -19,8 +19,8 @@ book: $(READY)  ## run the chapters that are stale and build the book into _buil
 	@echo "the book: _build/html/index.html"
 
 test: $(READY) lint  ## lint, check types and shapes at run time, test, and open a small book in a browser
-	$(BIN)/pytest
-	$(BIN)/pytest $(TYPED) -m "not bad_input" --jaxtyping-packages=falloff,beartype.beartype
+	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto $(TYPED) -m "not bad_input" --jaxtyping-packages=falloff,beartype.beartype
 
 run: $(READY)  ## run one chapter: make run CHAPTER=04_distance_aware_loss PARAMS="sigma=3 beta=2"
 	@test -n "$(CHAPTER)" || { echo 'which chapter? make run CHAPTER=05_head_to_head PARAMS="steps=100"'; exit 2; }

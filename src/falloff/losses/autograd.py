@@ -6,7 +6,7 @@ import functools
 import os
 import warnings
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ COMPILED_FROM = 2**18  # elements of the logits; a compiler's start-up costs mor
 PART = 2**20  # pixels that are drawn at a time: 4 MB
 
 
+@runtime_checkable
 class Summand(Protocol):
     """What a loss that is a sum over pixels says about itself."""
 

@@ -46,7 +46,7 @@ class RunningMean:
         return mean
 
 
-def shares(normalizer: Normalizer, labelled: Tensor, kept: Tensor | float, running: RunningMean) -> Tensor:
+def shares(normalizer: Normalizer, labelled: Tensor, kept: Tensor | int, running: RunningMean) -> Tensor:
     """What each image's sum is multiplied by, ``(B,)``; defined for images and batches without points.
 
     Args:
