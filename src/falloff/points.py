@@ -33,7 +33,7 @@ class Points:
         ValueError: a shape is wrong, or a valid point has a NaN or infinite position, a negative label, a NaN score, a
             width that is not above 0, a covariance that is not positive definite, or a weight out of range.
 
-    Gradients reach ``xy`` and ``score``, not ``weight``.
+    No gradient reaches ``weight``.
 
     Checks that must read values run once, here, and leave their result in ``extent``; a loss then compares
     Python numbers and never waits for the device. A part of a batch keeps the extent of the whole.

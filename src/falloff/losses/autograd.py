@@ -60,8 +60,10 @@ def reference(loss: Summand, x: Tensor, stamp: Stamp, points: Points, shares: Te
         mask = _flat(mask, stamp)
         flat = torch.where(mask, flat, 0.0)
     value = elementwise(loss.charge, flat, heat, positive)
-    value = value if weight is None else value * weight
-    value = value if mask is None else torch.where(mask, value, 0.0)
+    if weight is not None:
+        value = value * weight
+    if mask is not None:
+        value = torch.where(mask, value, 0.0)
     return (value.sum(1) * shares).sum()
 
 
@@ -140,7 +142,9 @@ class _Compiled(torch.autograd.Function):
 
 
 def _part(stamp: Stamp, points: Points, flat: Tensor) -> int:
-    """How many images to draw at a time: few enough that their maps stay in the processor's cache."""
+    """How many images to draw at a time: few enough that their maps stay in the processor's cache; all on a GPU."""
+    if flat.device.type != "cpu":
+        return len(flat)
     entries = points.label.shape[1] * (2 * stamp.reach + 1) ** len(stamp.size)
     most = min(len(flat), PART // flat.shape[1], PART // max(1, 4 * entries))
     return next(size for size in range(max(1, most), 0, -1) if len(flat) % size == 0)
