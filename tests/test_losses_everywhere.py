@@ -107,8 +107,8 @@ def test_with_everything_hidden_the_loss_is_finite_and_pulls_nowhere(name):
 @pytest.mark.parametrize(
     ("mask", "error", "named"),
     [
-        (torch.ones(2, 1, 5, 8, dtype=torch.bool), ValueError, r"mask must broadcast .* got \(2, 1, 5, 8\)"),
-        (torch.ones(6, 8, dtype=torch.bool), ValueError, "mask must broadcast"),
+        (torch.ones(2, 1, 5, 8, dtype=torch.bool), ValueError, r"mask must have as many axes .* got \(2, 1, 5, 8\)"),
+        (torch.ones(6, 8, dtype=torch.bool), ValueError, "mask must have as many axes"),
         (torch.ones(2, 1, *SIZE), TypeError, "mask must be a bool tensor, got torch.float32"),
         ([[True]], TypeError, "mask must be a bool tensor, got list"),
     ],

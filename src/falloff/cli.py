@@ -22,6 +22,10 @@ def main(words: list[str] | None = None) -> int:
     except (ValueError, FileNotFoundError, RuntimeError) as error:
         print(f"falloff: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        print(f"falloff: {error.name} is not installed; the study needs more than the library: "
+              "pip install '.[study,book]', or make book, which does it", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("falloff: stopped; what had finished is kept", file=sys.stderr)
         return 130

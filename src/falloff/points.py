@@ -33,7 +33,8 @@ class Points:
         ValueError: a shape is wrong, or a valid point has a NaN or infinite position, a negative label, a NaN score, a
             width that is not above 0, a covariance that is not positive definite, or a weight out of range.
 
-    No gradient reaches ``weight``.
+    No gradient reaches ``weight``. To give widths or weights to points from lists:
+    ``dataclasses.replace(points, weight=...)``.
 
     Checks that must read values run once, here, and leave their result in ``extent``; a loss then compares
     Python numbers and never waits for the device. A part of a batch keeps the extent of the whole.
@@ -109,7 +110,9 @@ class Points:
             raise ValueError("images must hold at least one (xy, label) pair, got none")
         lengths = {len(image) for image in images}
         if not lengths <= {2, 3} or len(lengths) > 1:
-            raise ValueError(f"every image must be (xy, label), or every one (xy, label, score); got {lengths}")
+            raise ValueError(
+                f"every image must be (xy, label), or every one (xy, label, score); got {sorted(lengths)} entries"
+            )
         parts = []
         widths = (torch.as_tensor(image[0]).shape[-1] for image in images if len(image[0]))
         axes = 3 if next(widths, 2) == 3 else 2

@@ -17,6 +17,7 @@ from falloff.losses.charges import Charge
 from falloff.points import Points
 
 COMPILED_FROM = 2**18  # elements of the logits; a compiler's start-up costs more than it saves on smaller maps
+COMPILED_PRESS_FROM = 2**16  # pixels near points, likewise
 PART = 2**20  # pixels that are drawn at a time: 4 MB
 
 
@@ -109,8 +110,12 @@ class _Compiled(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, loss: Summand, stamp: Stamp, points: Points, shares: Tensor,
                 mask: Tensor | None) -> Tensor:
-        flat, points_too = _flat(x.detach(), stamp), _padded(points)
+        flat = _flat(x.detach(), stamp)
         press, run = _compiled(loss, stamp, torch.get_num_threads(), x.device.type)
+        if len(points) * _window(stamp, points) < COMPILED_PRESS_FROM:
+            press, points_too = stamp.press, points  # batches differ in their number of points: seldom worth compiling
+        else:
+            points_too = _padded(points)
         slope = torch.empty_like(flat, dtype=work_dtype(x))
         part = _part(stamp, points_too, flat)
         marks, summed = torch.empty_like(slope[:part]), 0.0
@@ -145,9 +150,13 @@ def _part(stamp: Stamp, points: Points, flat: Tensor) -> int:
     """How many images to draw at a time: few enough that their maps stay in the processor's cache; all on a GPU."""
     if flat.device.type != "cpu":
         return len(flat)
-    entries = points.label.shape[1] * (2 * stamp.reach + 1) ** len(stamp.size)
-    most = min(len(flat), PART // flat.shape[1], PART // max(1, 4 * entries))
+    most = min(len(flat), PART // flat.shape[1], PART // max(1, 4 * _window(stamp, points)))
     return next(size for size in range(max(1, most), 0, -1) if len(flat) % size == 0)
+
+
+def _window(stamp: Stamp, points: Points) -> int:
+    """Pixels near the points of one image, padding included."""
+    return points.label.shape[1] * (2 * stamp.reach + 1) ** len(stamp.size)
 
 
 def _draw(
@@ -202,6 +211,7 @@ def _compiled(loss: Summand, stamp: Stamp, threads: int, device: str) -> tuple[C
 
     # The number of threads is part of what is compiled. Two small kernels need no pool of compiler processes.
     options = {"compile_threads": 1, "cpp.threads": threads} if device == "cpu" else {"compile_threads": 1}
+    # Compiled anew for every shape: code for any shape at once would be ten times slower.
     return tuple(
         torch.compile(function, fullgraph=True, dynamic=False, isolate_recompiles=True, recompile_limit=256,
                       options=options)
@@ -217,12 +227,13 @@ def _compiled_pass_wanted(x: Tensor) -> bool:
 
 
 def compiler_works() -> bool:
-    """False when the environment variable FALLOFF_COMPILE is 0, or once a compiler has failed in this process.
+    """Whether losses of large maps are compiled: not when the environment variable FALLOFF_COMPILE is 0, nor once a
+    compiler has failed in this process.
 
     Raises:
         ValueError: FALLOFF_COMPILE is neither 0 nor 1.
     """
-    value = os.environ.get("FALLOFF_COMPILE", "1")
+    value = os.environ.get("FALLOFF_COMPILE") or "1"
     if value not in ("0", "1"):
         raise ValueError(f"FALLOFF_COMPILE must be 0 or 1, got {value!r}")
     return value == "1" and not _given_up
@@ -246,15 +257,16 @@ def _give_up(error: BaseException) -> None:
     reason = (str(error).strip() or repr(error)).splitlines()[0]
     _given_up.append(reason)
     warnings.warn(
-        f"torch.compile does not work here, so losses take their slower eager form: {type(error).__name__}: {reason}",
+        f"torch.compile does not work here, so losses take their slower eager form: {type(error).__name__}: {reason} "
+        "(a C++ compiler such as g++ mends it; FALLOFF_COMPILE=0 asks for the eager form without this warning)",
         RuntimeWarning, stacklevel=5,
     )
 
 
 def _padded(points: Points) -> Points:
-    """The points with a little padding: few different counts are compiled, 8 from one power of 2 to the next."""
+    """The points with a little padding: few different counts are compiled, 4 from one power of 2 to the next."""
     count = points.label.shape[1]
-    step = max(1, (1 << max(0, count - 1).bit_length()) // 16)
+    step = max(1, (1 << max(0, count - 1).bit_length()) // 8)
     more = -(-count // step) * step - count
     if more == 0:
         return points

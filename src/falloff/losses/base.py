@@ -24,9 +24,9 @@ class PointLoss:
     - ``logits`` floating point, ``(B, C, H, W)``, or ``(B, C, D, H, W)`` for points in a volume. Half precision is
       computed in float32; the result is float32 (float64 for float64) and the gradient has the logits' dtype.
     - ``points`` of B images. Points with their own ``sigma`` or ``weight`` keep them.
-    - ``mask`` bool, of a shape that broadcasts to the logits', True where a pixel counts: False on an ignored region
-      ``(B, 1, H, W)``, on a class that nobody labelled in an image ``(B, C, 1, 1)``, or both. What lies under False
-      changes neither the loss nor the gradient, whatever it is.
+    - ``mask`` bool, with as many axes as the logits, each as long or of length 1, True where a pixel counts: False on
+      an ignored region ``(B, 1, H, W)``, on a class that nobody labelled in an image ``(B, C, 1, 1)``, or both. What
+      lies under False changes neither the loss nor the gradient, whatever it is.
 
     Raises:
         TypeError: logits that are not floating point, a mask that is not bool.
@@ -103,7 +103,10 @@ def check_logits(logits: Tensor, points: Points, mask: Tensor | None) -> None:
         raise TypeError(f"mask must be a bool tensor, got {kind}")
     fits = mask.ndim == logits.ndim and all(m in (1, n) for m, n in zip(mask.shape, logits.shape, strict=True))
     if not fits:
-        raise ValueError(f"mask must broadcast to the logits' shape {tuple(logits.shape)}, got {tuple(mask.shape)}")
+        raise ValueError(
+            f"mask must have as many axes as the logits {tuple(logits.shape)}, each as long or of length 1, as in "
+            f"(batch, 1, height, width); got {tuple(mask.shape)}"
+        )
 
 
 def refuse_not_finite(logits: Tensor, mask: Tensor | None) -> None:

@@ -53,11 +53,12 @@ def options(name: str) -> dict[str, object]:
 
 
 def make(name: str, **given: object) -> PointLoss:
-    """A loss by name, as a function of ``(logits, points)``.
+    """A loss by name, as a function of ``(logits, points)`` and a mask: see :class:`PointLoss` for how it is called.
 
     Args:
         name: one of :func:`names`.
-        given: the loss's own options; see each loss's class.
+        given: the loss's own options, see :func:`options` and each loss's class; :class:`PixelLoss` describes
+            ``normalizer``, which most losses have.
 
     Raises:
         ValueError: an unknown name, an unknown option or an option out of range.
@@ -119,6 +120,8 @@ def best_constant(loss: PointLoss, points: Points, size: tuple[int, ...], classe
     Raises:
         ValueError: a point outside the picture or a label outside ``[0, classes)``.
     """
+    if not isinstance(loss, PointLoss):
+        raise TypeError(f"loss must come from losses.make(...), got {loss!r}")
     return loss.best_constant(points, tuple(size), classes)
 
 
