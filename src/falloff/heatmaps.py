@@ -91,9 +91,12 @@ class Stamp:
 
     def draw(self, points: Points) -> Tensor:
         """The maps ``(B, C, ...)``: at each pixel the largest of the values that fall on it, 0 where none does."""
-        index, value = self.press(points)
-        maps = value.new_zeros(len(points), self.classes * math.prod(self.size))
-        return maps.scatter_reduce_(1, index, value, "amax").view(len(points), self.classes, *self.size)
+        return self.merged(*self.press(points)).view(len(points), self.classes, *self.size)
+
+    def merged(self, index: Tensor, value: Tensor) -> Tensor:
+        """The maps as flat rows ``(B, pixels)``, of what :meth:`press` gave."""
+        maps = value.new_zeros(len(value), self.classes * math.prod(self.size))
+        return maps.scatter_reduce_(1, index, value, "amax")
 
     def weights(self, points: Points, index: Tensor, value: Tensor, maps: Tensor) -> Tensor:
         """At each pixel of ``maps``, ``(B, pixels)``, the weight of the point nearest to it; 1 where none is near.
@@ -205,16 +208,16 @@ def positives(points: Points, size: Sequence[int], classes: int) -> Bool[Tensor,
     return Stamp.of(points, size, classes, None).draw(points) > 0
 
 
-def near(points: Points, size: Sequence[int], classes: int, sigma: float | None, *, kind: str = "gaussian") -> Near:
-    """The pixels that a Gaussian (or cone) of width ``sigma`` reaches around each point; None for the nearest alone.
+def near(points: Points, size: Sequence[int], classes: int, sigma: float | None) -> Near:
+    """The pixels that a Gaussian of width ``sigma`` reaches around each point; None for the nearest alone.
 
     Args and errors: as for :func:`render`.
     """
-    stamp = Stamp.of(points, size, classes, sigma, kind=kind)
+    stamp = Stamp.of(points, size, classes, sigma)
     pixels = classes * math.prod(size)
     first = torch.arange(len(points), device=points.xy.device)[:, None] * pixels
     pressed = stamp.press(points)
-    maps = pressed[1].new_zeros(len(points), pixels).scatter_reduce_(1, *pressed, "amax")
+    maps = stamp.merged(*pressed)
     index = (pressed[0] + first).view(-1)
     heat = maps.view(-1)[index]
     entry = torch.arange(index.numel(), device=index.device)

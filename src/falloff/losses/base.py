@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -10,8 +11,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from falloff.heatmaps import check_positive, nearest_pixel
+from falloff.losses import normalizers
 from falloff.losses.autograd import is_readable
 from falloff.losses.dense import check_at_least_zero
+from falloff.losses.normalizers import Normalizer, RunningMean
 from falloff.points import Points
 
 
@@ -69,6 +72,30 @@ class PointLoss:
     def best_constant(self, points: Points, size: tuple[int, ...], classes: int) -> float:
         """See :func:`falloff.losses.best_constant`."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalizedLoss(PointLoss):
+    """A loss whose sum is divided by what ``normalizer`` names; see :class:`falloff.losses.PixelLoss`."""
+
+    normalizer: Normalizer = "points"
+    _running: RunningMean = field(default_factory=RunningMean, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        normalizers.check(self.normalizer)
+        super().__post_init__()
+
+    def shares(self, labelled: Tensor, kept: Tensor | int) -> Tensor:
+        """What each image's sum is multiplied by: :func:`falloff.losses.normalizers.shares`."""
+        return normalizers.shares(self.normalizer, labelled, kept, self._running)
+
+
+def halved(slope: Callable[[float], Tensor], low: float, high: float) -> float:
+    """Where a slope that changes its sign once, from below 0 to above, does so: the interval is halved 60 times."""
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
+    return (low + high) / 2
 
 
 def per_point(maps: Tensor, points: Points) -> Tensor:

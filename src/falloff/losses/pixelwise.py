@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -13,23 +12,22 @@ from torch.nn.functional import max_pool2d, max_pool3d
 
 from falloff import heatmaps
 from falloff.heatmaps import Stamp
-from falloff.losses import charges, normalizers
+from falloff.losses import charges
 from falloff.losses.autograd import drawn_weights, elementwise, is_channels_last, targets, total, work_dtype
-from falloff.losses.base import PointLoss, kept_points
+from falloff.losses.base import NormalizedLoss, halved, kept_points
 from falloff.losses.charges import Charge
 from falloff.losses.dense import check_above
-from falloff.losses.normalizers import Normalizer, RunningMean
 from falloff.points import Points
 
 
 @dataclass(frozen=True, kw_only=True)
-class PixelLoss(PointLoss):
+class PixelLoss(NormalizedLoss):
     """A loss that is a sum over pixels, computed from the points.
 
-    The maps around the points are drawn, window by window, into the one buffer that then becomes the gradient, and
-    one pass over the logits turns it into that gradient and sums the loss: the result of the dense formula, without a
-    target map beside it. On maps of 262,144 elements or more (2^18) that pass is compiled, where there is a compiler;
-    the environment variable FALLOFF_COMPILE=0 turns that off.
+    The maps around the points are drawn, window by window, into a buffer that is not kept; one pass over logits and
+    buffer then sums the loss and writes its gradient: the result of the dense formula. On maps of 262,144 elements or
+    more (2^18) that pass is compiled, where there is a compiler; the environment variable FALLOFF_COMPILE=0 turns that
+    off.
 
     ``normalizer`` says what the sum over pixels is divided by:
 
@@ -47,15 +45,8 @@ class PixelLoss(PointLoss):
     change the normaliser.
     """
 
-    normalizer: Normalizer = "points"
-    _running: RunningMean = field(default_factory=RunningMean, init=False, repr=False, compare=False)
-
     kind: ClassVar[str] = "gaussian"
     marked: ClassVar[bool] = False  # whether a positive is charged by another rule than its heat
-
-    def __post_init__(self) -> None:
-        normalizers.check(self.normalizer)
-        super().__post_init__()
 
     def charge(self, x: Tensor, heat: Tensor, positive: Tensor) -> Charge:
         """Charge and slope of pixels, given the Gaussian (or the hard label) there and whether they are positives."""
@@ -78,8 +69,8 @@ class PixelLoss(PointLoss):
     def best_constant(self, points: Points, size: tuple[int, ...], classes: int) -> float:
         stamp = Stamp.of(points, size, classes, self.width, kind=self.kind, marked=self.marked)
         index, value = stamp.press(points)
-        marks = value.new_zeros(len(points), classes * math.prod(size)).scatter_reduce_(1, index, value, "amax")
-        shares = normalizers.shares(self.normalizer, points.valid.sum(1).to(marks.dtype), marks.numel(), RunningMean())
+        marks = stamp.merged(index, value)
+        shares = replace(self).shares(points.valid.sum(1).to(marks.dtype), marks.numel())  # a running mean of its own
         heat, positive, weight = targets(self, stamp, marks, drawn_weights(stamp, points, index, value, marks))
         weight = shares[:, None].expand(marks.shape) if weight is None else shares[:, None] * weight
         # Pixels far from points are all alike: one stands for them.
@@ -87,12 +78,7 @@ class PixelLoss(PointLoss):
         nothing = marks.new_zeros(1)
         kinds = torch.cat([heat[near], nothing]), torch.cat([positive[near], nothing > 0])
         weights = torch.cat([weight[near], weight[~near].sum().view(1)])
-        low, high = self._range
-        for _ in range(60):  # the total slope in this one logit changes its sign once: halve the interval
-            middle = torch.full_like(weights, (low + high) / 2)
-            slope = (weights * self.charge(middle, *kinds)[1]).sum()
-            low, high = (low, float(middle[0])) if slope > 0 else (float(middle[0]), high)
-        return (low + high) / 2
+        return halved(lambda x: (weights * self.charge(torch.full_like(weights, x), *kinds)[1]).sum(), *self._range)
 
     @property
     def width(self) -> float | None:
@@ -110,8 +96,7 @@ class PixelLoss(PointLoss):
                          channels_last=is_channels_last(logits))
         labelled = kept_points(points, mask).sum(1).to(work_dtype(logits))
         kept = logits.numel() if mask is None else mask.sum()
-        shares = normalizers.shares(self.normalizer, labelled, kept, self._running)
-        return total(self, logits, stamp, points, shares, mask)
+        return total(self, logits, stamp, points, self.shares(labelled, kept), mask)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,16 +11,15 @@ from torch import Tensor
 
 from falloff import heatmaps
 from falloff.heatmaps import Near, Stamp, check_positive
-from falloff.losses import charges, normalizers
+from falloff.losses import charges
 from falloff.losses.autograd import elementwise, is_readable, work_dtype
-from falloff.losses.base import PointLoss, kept_points, refuse_not_finite
+from falloff.losses.base import NormalizedLoss, PointLoss, halved, kept_points, refuse_not_finite
 from falloff.losses.dense import check_at_least_zero, check_maps, check_shape
-from falloff.losses.normalizers import Normalizer, RunningMean
 from falloff.points import Points
 
 
 @dataclass(frozen=True, kw_only=True)
-class SoftmaxDistanceAware(PointLoss):
+class SoftmaxDistanceAware(NormalizedLoss):
     """Distance-aware focal loss over mutually exclusive classes and a background whose logit is 0.
 
     .. math::
@@ -44,15 +43,9 @@ class SoftmaxDistanceAware(PointLoss):
     alpha: float = 2.0
     beta: float = 4.0
     sigma: float = 1.5
-    normalizer: Normalizer = "points"
-    _running: RunningMean = field(default_factory=RunningMean, init=False, repr=False, compare=False)
     name = "softmax-distance-aware"
     above_zero = ("sigma",)
     at_least_zero = ("alpha", "beta")
-
-    def __post_init__(self) -> None:
-        normalizers.check(self.normalizer)
-        super().__post_init__()
 
     def _total(self, logits: Tensor, points: Points, mask: Tensor | None) -> Tensor:
         if mask is not None and mask.shape[1] > 1 and mask.stride(1) != 0:  # not expanded from one class
@@ -75,8 +68,7 @@ class SoftmaxDistanceAware(PointLoss):
         charge = charge if heaviest is None else charge * heaviest.to(charge.dtype)
         charge = torch.where(counts & ~again, charge, 0.0).sum(1)
         kept = logits[:, 0].numel() if mask is None else mask[:, 0].sum()
-        share = normalizers.shares(self.normalizer, counts.sum(1).to(x.dtype), kept, self._running)
-        return ((background + charge) * share).sum()
+        return ((background + charge) * self.shares(counts.sum(1).to(x.dtype), kept)).sum()
 
     def scores(self, logits: Tensor) -> Tensor:
         """The probability of each class, background left out: softmax over the class axis (1) and a logit of 0."""
@@ -84,12 +76,13 @@ class SoftmaxDistanceAware(PointLoss):
         return torch.softmax(torch.cat([logits, background], 1), 1)[:, :-1]
 
     def best_constant(self, points: Points, size: tuple[int, ...], classes: int) -> float:
-        loss, low, high = replace(self), -40.0, 40.0  # a copy has a running mean of its own
-        for _ in range(60):
-            middle = torch.full((), (low + high) / 2, device=points.xy.device, requires_grad=True)
-            (slope,) = torch.autograd.grad(loss(middle.expand(len(points), classes, *size), points), middle)
-            low, high = (low, (low + high) / 2) if slope > 0 else ((low + high) / 2, high)
-        return (low + high) / 2
+        loss = replace(self)  # a copy has a running mean of its own
+
+        def slope(x: float) -> Tensor:
+            logit = torch.full((), x, device=points.xy.device, requires_grad=True)
+            return torch.autograd.grad(loss(logit.expand(len(points), classes, *size), points), logit)[0]
+
+        return halved(slope, -40.0, 40.0)
 
 
 def softmax_distance_aware(
@@ -252,11 +245,11 @@ class SpatialKL(PointLoss):
         target = heat / torch.where(total > 0, total, 1.0)[row]
         log_p = x.reshape(-1)[near.index] - torch.logsumexp(rows, 1)[row]
         counted = near.counts & (target > 0)
-        part, rest = self._parts(torch.where(counted, target, 1.0), log_p, counted)
+        part, rest = self._parts(torch.where(counted, target, 1.0), log_p)
         divergence = rest + rows.new_zeros(len(rows)).index_add(0, row, torch.where(counted, part, 0.0))
         return divergence.view(x.shape[:2]), (total > 0).view(x.shape[:2])
 
-    def _parts(self, target: Tensor, log_p: Tensor, counted: Tensor) -> tuple[Tensor, float]:
+    def _parts(self, target: Tensor, log_p: Tensor) -> tuple[Tensor, float]:
         """What each pixel near points adds, and what a map has without them."""
         return target * (torch.log(target) - log_p), 0.0
 
@@ -286,7 +279,7 @@ class SpatialJS(SpatialKL):
 
     name = "spatial-js"
 
-    def _parts(self, target: Tensor, log_p: Tensor, counted: Tensor) -> tuple[Tensor, float]:
+    def _parts(self, target: Tensor, log_p: Tensor) -> tuple[Tensor, float]:
         p = torch.exp(log_p)
         log_m = torch.log((p + target) / 2)
         # Where the target is 0, p log(p / m) is p log 2: all p sum to 1, and those near points are put right.
@@ -363,7 +356,7 @@ class DSNT(SpatialJS):
 def soft_argmax(logits: Float[Tensor, "batch classes *size"]) -> Float[Tensor, "batch classes axes"]:
     """The mean position of each map's spatial softmax, in pixels, x first; differentiable.
 
-    .. math:: \\mu_x = \\sum_{ij} p_{ij}\\, j, \\quad \\mu_y = \\sum_{ij} p_{ij}\\, i, 
+    .. math:: \\mu_x = \\sum_{ij} p_{ij}\\, j, \\quad \\mu_y = \\sum_{ij} p_{ij}\\, i,
         \\quad p = \\mathrm{softmax}_{ij}(x)
 
     Source: Nibali et al. 2018 (there in coordinates from -1 to 1).
