@@ -19,7 +19,7 @@ def main(words: list[str] | None = None) -> int:
     logging.getLogger("falloff").setLevel(logging.INFO)
     try:
         return given.do(given)
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
+    except (ValueError, FileNotFoundError, ConnectionError, RuntimeError) as error:
         print(f"falloff: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:

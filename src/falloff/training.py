@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
+from itertools import islice
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -157,12 +158,30 @@ class Record:
         return net.eval()
 
 
-def train(run: Run, progress: Callable[[int, int], None] | None = None) -> Record:
+@runtime_checkable
+class Checkpoint(Protocol):
+    """Where a training keeps its state, so that one that was killed goes on from there."""
+
+    def load(self) -> dict[str, Any] | None:
+        """The state that was saved last, or None."""
+
+    def due(self) -> bool:
+        """Whether the state is to be saved after this step."""
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep a state: tensors, numbers and strings, in lists and dicts."""
+
+
+def train(
+    run: Run, progress: Callable[[int, int], None] | None = None, checkpoint: Checkpoint | None = None
+) -> Record:
     """Train one net as described and measure it.
 
     Args:
         run: the description.
         progress: called with (steps done, steps in all) at each evaluation.
+        checkpoint: of this very run and code. A training that goes on from one gives, on the CPU, bit for bit the
+            record of one that was never stopped, but for its wall time, which is that of all its parts.
 
     Raises:
         ValueError: the device or the data set is not there or not as described.
@@ -180,8 +199,17 @@ def train(run: Run, progress: Callable[[int, int], None] | None = None) -> Recor
         optimizer = _optimizer(run, net)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(run))
         marks = {round(run.steps * (k + 1) / run.evaluations) for k in range(run.evaluations)}
-        curve, recent = [], []
-        for step, chosen in enumerate(_batches(len(images), run), start=1):
+        curve, recent, done = [], [], 0
+        state = checkpoint.load() if checkpoint is not None else None
+        if state is not None:
+            curve, recent, done = state["curve"], list(state["recent"].to(device)), state["step"]
+            net.load_state_dict(state["net"])
+            loss.load_state_dict(state["loss"])
+            optimizer.load_state_dict(state["optimizer"])
+            scheduler.load_state_dict(state["scheduler"])
+            torch.set_rng_state(state["random"])
+            started -= state["seconds"]
+        for step, chosen in islice(enumerate(_batches(len(images), run), start=1), done, None):
             chosen = chosen.to(device)
             with _autocast(run):
                 logits = net(_normalised(images[chosen]))
@@ -202,6 +230,13 @@ def train(run: Run, progress: Callable[[int, int], None] | None = None) -> Recor
                 curve.append({"step": step, "train_loss": train_loss, **evaluate(net, watched, run)})
                 if progress is not None:
                     progress(step, run.steps)
+            if checkpoint is not None and checkpoint.due():
+                checkpoint.save({
+                    "step": step, "curve": curve, "recent": torch.stack(recent) if recent else torch.empty(0),
+                    "net": net.state_dict(), "loss": loss.state_dict(), "optimizer": optimizer.state_dict(),
+                    "scheduler": scheduler.state_dict(), "random": torch.get_rng_state(),
+                    "seconds": time.perf_counter() - started,
+                })
         validation = evaluate(net, splits["val"], run)
         final = evaluate(net, splits["test"], run, threshold=validation["threshold"])
         weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}

@@ -14,13 +14,13 @@ from falloff.losses.dense import (
     weighted_bce,
     weighted_mse,
 )
-from falloff.losses.family import best_constant, make, names, options, prior_bias
+from falloff.losses.family import best_constant, make, modules, names, options, prior_bias
 from falloff.losses.pixelwise import PixelLoss
 from falloff.losses.whole import dice, dsnt, soft_argmax, softmax_distance_aware, spatial_js, spatial_kl, tversky
 
 __all__ = [
     "PixelLoss", "PointLoss", "adaptive_wing", "bce", "best_constant", "compiler_works", "dice", "distance_aware",
-    "distance_map_bce", "dsnt", "focal", "make", "mse", "names", "options", "prior_bias", "quality_focal",
+    "distance_map_bce", "dsnt", "focal", "make", "modules", "mse", "names", "options", "prior_bias", "quality_focal",
     "soft_argmax", "softmax_distance_aware", "spatial_js", "spatial_kl", "tversky", "varifocal", "weighted_bce",
     "weighted_mse",
 ]

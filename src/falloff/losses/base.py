@@ -73,6 +73,13 @@ class PointLoss:
         """See :func:`falloff.losses.best_constant`."""
         raise NotImplementedError
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a training that stops and goes on must keep: empty but for ``normalizer="running"``."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NormalizedLoss(PointLoss):
@@ -88,6 +95,12 @@ class NormalizedLoss(PointLoss):
     def shares(self, labelled: Tensor, kept: Tensor | int) -> Tensor:
         """What each image's sum is multiplied by: :func:`falloff.losses.normalizers.shares`."""
         return normalizers.shares(self.normalizer, labelled, kept, self._running)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {} if self._running.mean is None else {"running_mean": self._running.mean}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self._running.mean = state.get("running_mean")
 
 
 def halved(slope: Callable[[float], Tensor], low: float, high: float) -> float:

@@ -52,6 +52,11 @@ def options(name: str) -> dict[str, object]:
     return {f.name: f.default for f in fields(_FAMILY[name]) if f.init and f.default is not MISSING}
 
 
+def modules() -> dict[str, str]:
+    """The module that each loss of :func:`names` is written in."""
+    return {name: loss.__module__ for name, loss in _FAMILY.items()}
+
+
 def make(name: str, **given: object) -> PointLoss:
     """A loss by name, as a function of ``(logits, points)`` and a mask: see :class:`PointLoss` for how it is called.
 

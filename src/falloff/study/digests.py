@@ -29,29 +29,31 @@ def of_source(source: str) -> str:
     return of_text(ast.dump(tree))
 
 
-def of_modules(roots: Iterable[str]) -> str:
+def of_modules(roots: Iterable[str], apart: Iterable[str] = ()) -> str:
     """Digest of some modules of the package and of all that they import from it, directly or not.
 
     Args:
         roots: dotted names such as "falloff.training".
+        apart: modules that count only where they are roots.
 
     Raises:
         ModuleNotFoundError: the package has no such module.
     """
-    names = sorted(closure(roots))
+    names = sorted(closure(roots, apart))
     return of_text(*(part for name in names for part in (name, _module(*_stamp(_path(name)))[0])))
 
 
-def closure(roots: Iterable[str]) -> set[str]:
-    """The modules themselves and all of the package that they import, directly or not."""
+def closure(roots: Iterable[str], apart: Iterable[str] = ()) -> set[str]:
+    """The modules themselves and all of the package that they import, directly or not, but for those apart."""
     todo, done = set(roots), set()
+    apart = set(apart) - todo
     while todo:
         name = todo.pop()
         if name in done:
             continue
         done.add(name)
         parents = {name.rsplit(".", depth)[0] for depth in range(1, name.count(".") + 1)}
-        todo |= (_module(*_stamp(_path(name)))[1] | parents) - done
+        todo |= (_module(*_stamp(_path(name)))[1] | parents) - done - apart
     return done
 
 

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import dask
 import pandas as pd
+import torch
+from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, as_completed
-from tqdm import tqdm
+from distributed.system import MEMORY_LIMIT
 
 from falloff import data
-from falloff.study.store import Store, flat, key
-from falloff.training import Record, Run, check_device
+from falloff.study.progress import Progress
+from falloff.study.store import Store, flat, identity, key
+from falloff.training import Record, Run, check_device, train
 
 log = logging.getLogger(__name__)
 
 SCHEDULER = "FALLOFF_SCHEDULER"
-
+GPU_SLOTS = "FALLOFF_GPU_SLOTS"
+WORKER_MEMORY = 1.5 * 2**30  # bytes that one training of the study may need, PyTorch included
 
 # Dask's own setting gives freed memory back to the system at once; each training step would then fault its maps in
 # again, at twice the time.
@@ -33,13 +38,15 @@ _WORKER = {
 def run(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
     """Do what is missing of some runs and return all of them as a table, one row each, in their order.
 
-    The runs go to the Dask scheduler that ``FALLOFF_SCHEDULER`` names (``tcp://host:port``), or to a local cluster
-    with one single-threaded process per core that lives as long as the call. Each record is stored as its run ends.
-    A script that calls this must guard its entry with ``if __name__ == "__main__"``: the workers import it.
+    The runs go to the Dask scheduler that ``FALLOFF_SCHEDULER`` names (``tcp://host:port``), or to a local cluster of
+    single-threaded processes, as many as cores and memory allow, that lives as long as the call. On GPUs several runs
+    share one: ``FALLOFF_GPU_SLOTS``, 4 by default. Each record is stored as its run ends, and a run that was killed on
+    its way goes on from its last checkpoint. A script that calls this must guard its entry with
+    ``if __name__ == "__main__"``: the workers import it.
 
     Args:
         runs: descriptions; the same one twice is computed once.
-        store: where records are; ``runs/records`` of the project by default.
+        store: where records are; ``runs`` of the project by default.
 
     Returns:
         The fields of each run, its metrics on the test split, those on the validation split (``val_...``), its wall
@@ -47,78 +54,139 @@ def run(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
 
     Raises:
         ValueError: no run was given; a device or a data set is not there, before anything is computed.
+        ConnectionError: no scheduler answers at ``FALLOFF_SCHEDULER``.
     """
-    runs, store = list(runs), store or Store()
-    _check(runs)
-    errors = _compute([r for r in dict.fromkeys(runs) if store.get(r) is None], store)
-    rows = []
-    for one in runs:
-        record = None if one in errors else store.get(one)
-        rows.append(one.describe() if record is None else flat(record))
-        rows[-1]["failure"] = errors.get(one) or (None if record else "its record could not be read")
+    rows, runs = [], list(runs)
+    for one, (stored, error) in zip(runs, _finished(runs, store or Store()), strict=True):
+        rows.append((one.describe() if stored is None else flat(stored)) | {"failure": error})
     table = pd.DataFrame(rows)
     return table.assign(failure=table["failure"].astype(object).where(table["failure"].notna(), None))
 
 
-def record(one: Run, *, store: Store | None = None) -> Record:
-    """The whole record of one run, trained first if need be: curve, weights and where it was made."""
-    store = store or Store()
-    failure = run([one], store=store)["failure"].iloc[0]
-    if failure is not None:
-        raise RuntimeError(f"the run failed: {failure}")
-    return store.get(one)
-
-
 def curves(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
-    """The measurements along the way of some runs, one row per run and evaluation, on the validation split."""
-    store = store or Store()
-    run(runs, store=store)
+    """The measurements along the way of some runs, one row per run and evaluation, on the validation split.
+
+    Runs that failed have no row.
+    """
     rows = []
-    for one in runs:
-        found = store.get(one)
-        if found is not None:
-            rows += [one.describe() | row for row in found.curve]
+    for stored, _ in _finished(runs, store or Store()):
+        if stored is not None:
+            rows += [stored["run"] | row for row in stored["curve"]]
     return pd.DataFrame(rows)
 
 
+def record(one: Run, *, store: Store | None = None) -> Record:
+    """The whole record of one run, trained first if need be: curve, weights and where it was made.
+
+    Raises:
+        RuntimeError: the run failed.
+    """
+    store = store or Store()
+    found = store.get(one)
+    if found is None:
+        [(_, error)] = _finished([one], store)
+        found = store.get(one) if error is None else None
+        if found is None:
+            raise RuntimeError(f"the run failed: {error or 'its record could not be read'}")
+    return found
+
+
 @contextmanager
-def cluster() -> Iterator[str]:
+def cluster(devices: Iterable[str] = ("cpu",)) -> Iterator[str]:
     """The address of the scheduler to use: the named one, or that of a local cluster that ends with the block."""
     address = os.environ.get(SCHEDULER)
     if address:
         yield address
         return
     with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER}), LocalCluster(
-        n_workers=cores(), threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0",
-        silence_logs=logging.ERROR,
+        n_workers=places(devices), threads_per_worker=1, processes=True, host="127.0.0.1",
+        dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
     ) as local:
         yield local.scheduler_address
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def places(devices: Iterable[str]) -> int:
+    """How many runs a local cluster does at once: as cores and memory allow, and the slots of the GPUs."""
+    count = max(1, min(CPU_COUNT, int(MEMORY_LIMIT // WORKER_MEMORY)))
+    if any(torch.device(device).type == "cuda" for device in devices):
+        given = os.environ.get(GPU_SLOTS, "4")
+        if not given.isdecimal() or int(given) < 1:
+            raise ValueError(f"{GPU_SLOTS} must be an integer above 0, got {given!r}")
+        count = min(count, int(given) * max(1, torch.cuda.device_count()))
+    return count
 
 
-def _compute(missing: list[Run], store: Store) -> dict[Run, str]:
-    """Train the missing runs; returns why those failed that did."""
+def _finished(
+    runs: Sequence[Run], store: Store, train: Callable[..., Record] = train
+) -> list[tuple[dict[str, Any] | None, str | None]]:
+    """What the store holds of each run, the missing ones computed first, and why those failed that did."""
+    runs = list(runs)
+    _check(runs)
+    names = [key(one) for one in runs]
+    wanted = dict(zip(names, runs, strict=True))
+    found = {name: store.read(name) for name in wanted}
+    missing = {name: wanted[name] for name, stored in found.items() if stored is None}
+    errors: dict[str, str | None] = dict.fromkeys(wanted)
+    progress = Progress(len(wanted), len(wanted) - len(missing))
+    try:
+        for name, error in _compute(missing, store, train):
+            found[name] = store.read(name) if error is None else None
+            errors[name] = error or (None if found[name] else "its record could not be read")
+            if errors[name]:
+                log.warning("a run failed: %s: %s", wanted[name], errors[name])
+            progress.advance(None if found[name] is None else flat(found[name]))
+    finally:
+        progress.close()
+    return [(found[name], errors[name]) for name in names]
+
+
+def _compute(
+    missing: dict[str, Run], store: Store, train: Callable[..., Record]
+) -> Iterator[tuple[str, str | None]]:
+    """Train the missing runs; each one's key as it ends, and why it failed if it did."""
     if not missing:
-        return {}
-    errors = {}
-    with cluster() as address, Client(address, set_as_default=False) as client:
+        return
+    with cluster({one.device for one in missing.values()}) as address, _client(address) as client:
+        jobs = [_resolved(one) for one in missing.values()]
         # Two clients that ask one scheduler for the same key share one computation.
-        futures = {
-            client.submit(_train, _resolved(one), store.folder, key=f"{key(one)}-{store.folder}", retries=2): one
-            for one in missing
-        }
-        finished = as_completed(futures, raise_errors=False, loop=client.loop)
-        for future in tqdm(finished, total=len(futures), desc="runs", unit="run", file=sys.stderr, mininterval=1.0):
-            one = futures[future]
-            error = future.result() if future.status == "finished" else f"{future.exception()!r}"
-            if error is not None:
-                log.warning("a run failed: %s: %s", one, error)
-                errors[one] = error
-    return errors
+        futures = client.map(
+            _train, jobs, [identity(one) for one in jobs], folder=store.folder, train=train, pure=False,
+            key=[f"train-{name}-{store.folder}" for name in missing],
+        )
+        names = dict(zip(futures, missing, strict=True))
+        left = set(names.values())
+        for future in as_completed(futures, raise_errors=False, loop=client.loop):
+            left.discard(names[future])
+            yield names[future], _outcome(future, client)
+        for name in left:  # the scheduler went away, and with it what it was asked for
+            yield name, _LOST
+
+
+_LOST = "the scheduler was lost; what had finished is stored, a rerun does the rest"
+
+
+def _outcome(future: Any, client: Client) -> str | None:
+    """Why a run failed, or None."""
+    if future.status == "finished":
+        return future.result()
+    if future.status in ("cancelled", "lost"):
+        return _LOST
+    error = future.exception()
+    return f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def _client(address: str) -> Iterator[Client]:
+    try:
+        client = Client(address, set_as_default=False, timeout=20)
+    except (OSError, ValueError) as error:
+        raise ConnectionError(
+            f"no Dask scheduler answers at {address!r} ({SCHEDULER} names it, as tcp://host:port): {error}"
+        ) from error
+    with client:
+        if not client.scheduler_info()["workers"]:
+            log.warning("no worker has joined %s yet: waiting for one", address)
+        yield client
 
 
 def _resolved(one: Run) -> Run:
@@ -126,10 +194,17 @@ def _resolved(one: Run) -> Run:
     return one.replace(precision=one.describe()["precision"])
 
 
-def _train(one: Run, folder: os.PathLike) -> str | None:
+def _train(
+    one: Run, asked: dict[str, str], *, folder: Path, train: Callable[..., Record] = train
+) -> str | None:
     """What a worker does: train and store; what went wrong comes back as words."""
     try:
-        Store(folder).get_or_train(one)
+        here = identity(one)
+        if differing := [part for part in asked if here[part] != asked[part]]:
+            return f"the worker's {' and '.join(differing)} differ from those of the process that asks"
+        if one.device == "cuda" and torch.cuda.device_count() > 1:  # share out the GPUs
+            torch.cuda.set_device(os.getpid() % torch.cuda.device_count())
+        Store(folder).get_or_train(one, train=train)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return None

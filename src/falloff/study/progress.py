@@ -1,0 +1,79 @@
+"""How far many runs are: a bar for someone who watches, a plain line now and then for a log."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tqdm import tqdm
+
+STYLE = "FALLOFF_PROGRESS"
+LINE_EVERY = 15.0  # seconds between two lines of a log
+
+
+class Progress:
+    """Runs done and left, time left, and the best validation AP so far, on standard error.
+
+    A terminal and a notebook get a bar, anything else plain lines; ``FALLOFF_PROGRESS`` set to "bar", "lines" or
+    "none" decides otherwise. Nothing is shown when nothing is to do.
+    """
+
+    def __init__(self, total: int, stored: int) -> None:
+        self.total, self.done, self.new = total, stored, 0
+        self.best: Mapping[str, Any] | None = None
+        self.started = self.last = time.monotonic()
+        style = os.environ.get(STYLE) or ("bar" if _is_watched() else "lines")
+        if style not in ("bar", "lines", "none"):
+            raise ValueError(f"{STYLE} must be bar, lines or none, got {style!r}")
+        if stored == total:
+            style = "none"
+        self.lines = style == "lines"
+        self.bar = tqdm(total=total, initial=stored, desc="runs", unit="run", file=sys.stderr, mininterval=0.5,
+                        disable=style != "bar", dynamic_ncols=True)
+        self._say(f"{stored} of {total} stored, {total - stored} to do")
+
+    def advance(self, row: Mapping[str, Any] | None) -> None:
+        """One run ended, with this row of the table; None where it failed."""
+        self.done, self.new = self.done + 1, self.new + 1
+        ap = math.nan if row is None else row.get("val_ap", math.nan)
+        if ap > (self.best["val_ap"] if self.best else -math.inf):
+            self.best = row
+            self.bar.set_postfix_str(self._best(), refresh=False)
+        self.bar.update()
+        now = time.monotonic()
+        if now - self.last >= LINE_EVERY or self.done == self.total:
+            self.last = now
+            spent = now - self.started
+            left = (self.total - self.done) * spent / self.new
+            time_left = f"about {_clock(left)} to go" if left else f"after {_clock(spent)}"
+            self._say("; ".join(filter(None, (
+                f"{self.done} done, {self.total - self.done} left, {time_left}", self._best()))))
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self.bar.close()
+
+    def _best(self) -> str:
+        if self.best is None:
+            return ""
+        return f"best val_ap {self.best['val_ap']:.3f} ({self.best['loss']}, rate {self.best['learning_rate']:g})"
+
+    def _say(self, words: str) -> None:
+        if self.lines:
+            sys.stderr.write(f"runs: {words}\n")
+            sys.stderr.flush()
+
+
+def _is_watched() -> bool:
+    """Whether standard error is a terminal or a notebook's."""
+    return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
