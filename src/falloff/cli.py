@@ -1,19 +1,32 @@
-"""What the Makefile calls: ``falloff book``, ``falloff run``, ``falloff plan``."""
+"""What the Makefile calls: ``falloff book`` and ``pages``, ``run``, ``plan``, ``record``, ``verify``."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import logging
+import os
+import re
 import shlex
 import signal
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 
 def main(words: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     given = _parser().parse_args(words)
+    # Told to stop, leave through the blocks that clean up.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    if "MAKELEVEL" in os.environ:
+        _end_with_parent()
+    # Told to stop, leave through the blocks that clean up.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    if "MAKELEVEL" in os.environ:
+        _end_with_parent()
     handler = logging.StreamHandler(sys.stderr)  # of this package alone: Dask's own log would bury it
     logging.getLogger("falloff").addHandler(handler)
     logging.getLogger("falloff").setLevel(logging.INFO)
@@ -40,6 +53,22 @@ def _book(given: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _pages(given: argparse.Namespace) -> int:
+    from filelock import FileLock
+    from jupyter_book.cli.main import main as jupyter_book
+
+    from falloff.study.files import project_root
+
+    root = project_root()
+    (root / "_build").mkdir(exist_ok=True)
+    with FileLock(root / "_build" / "pages.lock"):  # two at once would write the same pages
+        try:
+            jupyter_book(["build", str(root), "-W", "--keep-going", "-q"])
+        except SystemExit as end:  # what it ends with
+            return int(end.code or 0)
+    return 0
+
+
 def _plan(given: argparse.Namespace) -> int:
     from falloff.study import chapters
 
@@ -52,10 +81,34 @@ def _plan(given: argparse.Namespace) -> int:
 def _run(given: argparse.Namespace) -> int:
     from falloff.study import chapters, parameters
 
-    words = [word for text in given.parameters for word in shlex.split(text)]
-    executed = chapters.run(given.chapter, parameters.pairs(words), given.profile)
+    words = parameters.pairs([word for text in given.parameters for word in shlex.split(text)])
+    from_file = parameters.from_file(given.file) if given.file else {}
+    executed = chapters.run(given.chapter, from_file | words, given.profile)
     print(f"executed: {executed}")
     return 0
+
+
+def _record(given: argparse.Namespace) -> int:
+    from falloff.study import recording
+
+    for path in recording.record(given.profile, given.device, given.experiment or None):
+        print(f"recorded: {path}")
+    return 0
+
+
+def _verify(given: argparse.Namespace) -> int:
+    import pandas as pd
+
+    from falloff.study import recording
+
+    found = recording.verify(given.profile, everything=given.all, device=given.device)
+    rows = pd.DataFrame(found["runs"])
+    print(rows.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}"))
+    for name, claim in found["claims"].items():
+        print(f"{name}: {claim['verdict']}, {claim['compared']} ({claim['replayed']} of {claim['runs']} runs replayed)")
+    words = [*rows["verdict"], *(claim["compared"] for claim in found["claims"].values())]
+    print("; ".join(f"{words.count(word)} {word}" for word in recording.WORDS))
+    return 1 if "different" in words else 0
 
 
 def _execute(given: argparse.Namespace) -> int:
@@ -63,33 +116,57 @@ def _execute(given: argparse.Namespace) -> int:
 
     from falloff.study import chapters
 
-    # Told to stop, leave through the blocks that clean up.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    _end_with_parent()
     job = json.loads(given.job)
     try:
         chapters.execute(job["name"], job["values"], Path(job["executed"]), job["profile"])
     except PapermillExecutionError as error:
-        print(f"cell {error.exec_count}:\n{error.source}\n{error.ename}: {error.evalue}")
+        trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).splitlines()
+        print(f"cell {error.exec_count}:\n{error.source}\n", *trace[-12:], sep="\n")
         return 1
     return 0
+
+
+def _end_with_parent() -> None:
+    """Stop, as if told to, when the process that started this one is gone: killed, it could not say so."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="falloff", description=__doc__)
     verbs = parser.add_subparsers(required=True)
-    for name, do, text in (
-        ("book", _book, "run the chapters that are stale"),
-        ("plan", _plan, "say which chapters would run, and why"),
-        ("run", _run, "run one chapter with other parameters"),
-    ):
-        verb = verbs.add_parser(name, help=text)
-        verb.add_argument("--profile", default="quick", help="set of parameters: quick or full")
-        verb.set_defaults(do=do)
-    verb.add_argument("chapter", help="such as 04_distance_aware_loss")
-    verb.add_argument("parameters", nargs="*", help="name=value, as many as wanted")
-    inner = verbs.add_parser("execute", help=argparse.SUPPRESS)
-    inner.add_argument("job")
-    inner.set_defaults(do=_execute)
+
+    def verb(name: str, do: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=text)
+        added.set_defaults(do=do)
+        return added
+
+    def with_profile(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        added.add_argument("--profile", default="quick", help="set of parameters: quick or full")
+        return added
+
+    with_profile(verb("book", _book, "run the chapters that are stale"))
+    verb("pages", _pages, "build the pages from the executed chapters")
+    with_profile(verb("plan", _plan, "say which chapters would run, and why"))
+    one = with_profile(verb("run", _run, "run one chapter with other parameters"))
+    one.add_argument("chapter", help="such as 04_distance_aware_loss")
+    one.add_argument("parameters", nargs="*", help="name=value, as many as wanted")
+    one.add_argument("--file", type=Path, help="a YAML file of parameters; name=value goes before it")
+    some = with_profile(verb("record", _record, "run experiments and write their tables to data/recorded"))
+    some.add_argument("--device", help="instead of the profile's own")
+    some.add_argument("experiment", nargs="*", help="all by default")
+    again = with_profile(verb("verify", _verify, "train recorded runs again and compare"))
+    again.add_argument("--device", help="instead of the one that a run was recorded on")
+    again.add_argument("--all", action="store_true", help="every run instead of a sample")
+    verbs.add_parser("execute", help=argparse.SUPPRESS).add_argument("job")
+    verbs.choices["execute"].set_defaults(do=_execute)
     return parser
 
 

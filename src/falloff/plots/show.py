@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -55,6 +56,21 @@ def number(name: str, value: object) -> None:
 
     plain = value.item() if hasattr(value, "item") else value  # numpy's own repr could not be read back
     glue(name, plain, display=False)
+
+
+def claim(judged: Any) -> None:
+    """Keep what was measured for a claim: prose reads ``c3-verdict``, ``c3-mean``, ``c3-low`` and ``c3-high``.
+
+    The page of claims reads all of it.
+
+    Args:
+        judged: from :func:`falloff.study.claims.judge`.
+    """
+    name, first = judged.claim.name.lower(), judged.effects[0]
+    for part in ("mean", "low", "high"):
+        number(f"{name}-{part}", getattr(first, part))
+    number(f"{name}-verdict", judged.verdict)
+    number(f"{name}-evidence", judged.as_json())
 
 
 def _check(name: str, prefix: str, **texts: str) -> None:

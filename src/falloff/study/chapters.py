@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
@@ -23,18 +24,14 @@ from typing import Any
 import nbformat
 from filelock import FileLock
 
-from falloff.study import digests, parameters
+from falloff.study import claims, digests, parameters, profiles
 from falloff.study.files import project_root, written
 from falloff.study.provenance import commit
 
 log = logging.getLogger(__name__)
 
-# A profile is a set of parameters; a chapter takes those that it declares.
-PROFILES: dict[str, dict[str, Any]] = {
-    "quick": {},
-    "full": {"device": "cuda", "steps": 4000, "seeds": list(range(10))},
-    "tiny": {"steps": 4, "seeds": [0, 1], "rates": [0.01], "evaluations": 2},
-}
+# How a chapter's process tells the one that waits for it of progress: these lines of its kernel are passed on.
+_PASSED_ON = "runs: "
 
 
 @dataclass(frozen=True)
@@ -67,10 +64,8 @@ class Chapter:
             ValueError: an unknown profile, an unknown name, a value that does not fit.
             FileNotFoundError: a data set that is not there.
         """
-        if profile not in PROFILES:
-            raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {profile!r}")
         declared = self.schema()
-        preset = {name: value for name, value in PROFILES[profile].items() if name in declared}
+        preset = {name: value for name, value in profiles.profile(profile).items() if name in declared}
         values = parameters.read(declared, {**preset, **given})
         _data_digest(values)
         if values.get("evaluations", 0) > values.get("steps", math.inf):
@@ -83,6 +78,25 @@ class Chapter:
 
             check_device(values["device"])
         return values
+
+
+def settle(name: str, namespace: dict[str, Any]) -> None:
+    """Check a chapter's parameters in its own kernel, before its first import, as its second cell does.
+
+    ``falloff run`` checks before a kernel starts; this is for whoever calls papermill or edits the cell by hand. Values
+    that a string says, such as "0,1,2" for a list, are set to what they say.
+
+    Args:
+        name: of the chapter.
+        namespace: ``globals()`` there, with nothing in it yet but the parameters.
+
+    Raises:
+        ValueError, FileNotFoundError: as for :meth:`Chapter.parameters`, in the same words.
+    """
+    kinds = (bool, int, float, str, list, tuple, dict, type(None))
+    given = {word: value for word, value in namespace.items()
+             if isinstance(value, kinds) and not word.startswith("_") and word not in ("In", "Out")}
+    namespace.update(find(name).parameters("quick", given))
 
 
 def folder() -> Path:
@@ -109,16 +123,18 @@ def find(name: str) -> Chapter:
     return Chapter(name)
 
 
-def identity(notebook: nbformat.NotebookNode, values: Mapping[str, Any]) -> dict[str, str]:
-    """What determines a chapter's outputs, part by part: cells, parameters, code, data, torch."""
-    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+def identity(chapter: Chapter, values: Mapping[str, Any]) -> dict[str, str]:
+    """What determines a chapter's outputs, part by part: cells, parameters, code, data, torch, claims."""
+    cells = [cell.source for cell in chapter.read().cells if cell.cell_type == "code"]
     modules = set().union(*(digests.imports(cell) for cell in cells)) if cells else set()
+    mine = [claim for claim in claims.load().values() if claim.chapter == chapter.name]
     return {
         "cells": digests.of_text(*(digests.of_source(cell) for cell in cells)),
         "parameters": digests.of_text(json.dumps(dict(values), sort_keys=True)),
         "code": digests.of_modules(modules),
         "data": _data_digest(values),
         "torch": version("torch"),
+        "claims": digests.of_text(*(claim.digest() for claim in mine)),
     }
 
 
@@ -137,7 +153,7 @@ def why_stale(chapter: Chapter, values: Mapping[str, Any], executed: Path | None
         return "it has not run"
     except (ValueError, KeyError, TypeError):
         return "its executed copy is damaged"
-    now = identity(chapter.read(), values)
+    now = identity(chapter, values)
     changed = [part for part in now if stamp.get(part) != now[part]]
     return f"changed: {', '.join(changed)}" if changed else None
 
@@ -195,14 +211,14 @@ def execute(name: str, values: Mapping[str, Any], executed: Path, profile: str) 
     with FileLock(executed.with_suffix(".lock")):
         if why_stale(chapter, values, executed) is None:  # another build has just done it
             return
-        now, source = identity(chapter.read(), values), commit()
+        now, source = identity(chapter, values), commit()
         started = time.perf_counter()
         with written(executed) as temporary:
             working = temporary.with_name(temporary.name + ".ipynb")
             try:
                 papermill.execute_notebook(
                     str(chapter.source), str(working), dict(values), kernel_name="python3", progress_bar=False,
-                    cwd=str(project_root()),
+                    cwd=str(project_root()), stderr_file=sys.stderr,
                 )
                 notebook = nbformat.read(working, as_version=4)
                 seconds = time.perf_counter() - started
@@ -223,34 +239,46 @@ def _run_all(todo: Mapping[Chapter, tuple[Mapping[str, Any], Path]], profile: st
     """Run chapters in processes side by side; returns the names of those that failed."""
     if not todo:
         return []
-    from falloff.study import engine
+    from falloff.study import engine, progress
 
     failed = []
+    devices = {values.get("device", "cpu") for values, _ in todo.values()}
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(len(todo)))  # left last: it waits for what the others stop
-        address, children = stack.enter_context(engine.cluster()), stack.enter_context(_children())
+        address, children = stack.enter_context(engine.cluster(devices)), stack.enter_context(_children())
         for chapter, (values, executed) in todo.items():
             job = json.dumps({"name": chapter.name, "values": dict(values), "executed": str(executed),
                               "profile": profile})
             # One thread: the workers are to have the cores, and sums must not depend on how many there are.
-            environment = os.environ | {engine.SCHEDULER: address, "OMP_NUM_THREADS": "1"}
+            environment = os.environ | {engine.SCHEDULER: address, "OMP_NUM_THREADS": "1", progress.STYLE: "lines"}
             children[chapter.name] = subprocess.Popen(
                 [sys.executable, "-m", "falloff.cli", "execute", job], env=environment, text=True,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches this process, which stops them in order
             )
-        log.info("running %d chapters; each training that ends is one more file in %s", len(children),
-                 project_root() / "runs" / "records")
+        log.info("running %d chapters; what they train is kept in %s", len(children), project_root() / "runs")
         started = time.perf_counter()
-        waiting = {pool.submit(child.communicate): (name, child) for name, child in children.items()}
+        waiting = {pool.submit(_follow, name, child): name for name, child in children.items()}
         for done in as_completed(waiting):
-            name, child = waiting[done]
-            output, _ = done.result()
-            if child.returncode == 0:
+            name, last = waiting[done], done.result()
+            if children[name].returncode == 0:
                 log.info("%s: done after %.0f s", name, time.perf_counter() - started)
             else:
                 failed.append(name)
-                log.error("%s: failed (exit status %s)\n%s", name, child.returncode, output.strip()[-3000:])
+                log.error("%s: failed (exit status %s)\n%s", name, children[name].returncode, last)
     return failed
+
+
+def _follow(name: str, child: subprocess.Popen) -> str:
+    """Wait for a chapter's process, passing on what it says of its progress; the end of all else that it said."""
+    last: deque[str] = deque(maxlen=60)
+    for line in child.stdout:
+        if line.startswith(_PASSED_ON):
+            log.info("%s: %s", name, line.rstrip().removeprefix(_PASSED_ON))
+        else:
+            last.append(line)
+    child.wait()
+    return "".join(last).strip()
 
 
 @contextmanager
@@ -281,6 +309,7 @@ def _stamp(chapter: Chapter, values: Mapping[str, Any], now: Mapping[str, str], 
     return {
         "chapter": chapter.name,
         "profile": profile,
+        "seeds": values.get("seeds", []),
         "parameters": dict(values),
         "changed": sorted(name for name, value in values.items() if value != standard[name]),
         "identity": dict(now),
@@ -305,12 +334,15 @@ def _export_figures(notebook: nbformat.NotebookNode) -> None:
 
 
 def _provenance_cell(stamp: Mapping[str, Any]) -> nbformat.NotebookNode:
+    """The last cell of a chapter's page: a table to read, and the same for programs."""
     changed = stamp["changed"]
+    own = f"with {', '.join(f'`{name}`' for name in changed)} changed" if changed else "nothing changed"
     shown = {
-        "Profile": stamp["profile"] + (f", with {', '.join(changed)} changed" if changed else ""),
+        "Profile": f"{stamp['profile']}, {own}",
         "Parameters": ", ".join(f"`{name} = {value!r}`" for name, value in stamp["parameters"].items()) or "none",
+        "Seeds": ", ".join(map(str, stamp["seeds"])) or "none",
         "Device": f"{stamp['device']}, {stamp['machine']['model']}, {stamp['machine']['system']}",
-        "Precision": f"{stamp['precision']} convolutions, float32 losses",
+        "Precision": f"{stamp['precision']} convolutions, float32 losses, {stamp['machine']['losses']}",
         "Versions": ", ".join(f"{name} {version}" for name, version in stamp["versions"].items()),
         "Commit": f"`{stamp['commit'][:12]}`" + ("" if stamp["clean"] else ", with uncommitted changes"),
         "Code digest": f"`{stamp['identity']['code'][:12]}`",
@@ -318,5 +350,7 @@ def _provenance_cell(stamp: Mapping[str, Any]) -> nbformat.NotebookNode:
         "Finished": f"{stamp['finished']}, after {stamp['seconds']:g} s (stored runs are reused)",
     }
     rows = "\n".join(f"* - {name}\n  - {re.sub(chr(10), ' ', value)}" for name, value in shown.items())
-    text = f"## Where these numbers came from\n\n```{{list-table}}\n:class: provenance\n{rows}\n```\n"
+    plain = json.dumps(stamp).replace("</", "<\\/")  # nothing in it may end the element
+    text = (f"## Where these numbers came from\n\n```{{list-table}}\n:class: provenance\n{rows}\n```\n\n"
+            f"```{{raw}} html\n<script type=\"application/json\" id=\"provenance\">{plain}</script>\n```\n")
     return nbformat.v4.new_markdown_cell(text, metadata={"tags": ["provenance"]}, id="provenance")

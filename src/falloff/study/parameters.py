@@ -313,11 +313,12 @@ def _text(value: object) -> str:
 
 
 def _allowed(parameter: Parameter) -> str:
+    """The range of a number or of each item, or the choices, in Markdown."""
     if parameter.bounds:
-        low, high = map(_number, parameter.bounds)
-        return f"{'each ' if parameter.kind != _inner(parameter.kind) else ''}{low} to {high}"
+        span = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}".join(_literal(_number(bound)) for bound in parameter.bounds)
+        return span if parameter.kind == _inner(parameter.kind) else f"each {span}"
     choices = ("true", "false") if parameter.kind == "bool" else parameter.choices
-    return ", ".join(map(_literal, choices)) if choices else "any"
+    return ", ".join(map(_literal, choices)) if choices else "–"
 
 
 def _literal(text: str) -> str:

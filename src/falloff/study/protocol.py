@@ -71,7 +71,7 @@ def compare(
         if len(values) == 0 or len(set(values)) != len(values):
             raise ValueError(f"{what} must hold at least one value, each once, got {list(values)}")
     bases = {name: base.replace(loss=name, loss_options=dict(options.get(name, {}))) for name in names}
-    tuning = _done([
+    tuning = done([
         one.replace(learning_rate=rate, seed=TUNING_SEED, evaluations=1) for one in bases.values() for rate in rates
     ])
     best = tuning.loc[tuning.groupby("loss")["val_ap"].idxmax()].set_index("loss")["learning_rate"]
@@ -80,10 +80,15 @@ def compare(
     runs = [
         one.replace(learning_rate=float(best[name]), seed=seed) for name, one in bases.items() for seed in seeds
     ]
-    return Comparison(tuning, _done(runs), engine.curves(runs), runs)
+    return Comparison(tuning, done(runs), engine.curves(runs), runs)
 
 
-def _done(runs: list[Run]) -> pd.DataFrame:
+def done(runs: list[Run]) -> pd.DataFrame:
+    """The table of some runs that must all succeed.
+
+    Raises:
+        RuntimeError: a run failed; what had finished is stored.
+    """
     table = engine.run(runs)
     failed = table[table["failure"].notna()]
     if len(failed):

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from falloff.training import Record, Run, train
 log = logging.getLogger(__name__)
 
 FORMAT = 2
+REACHED = 0.8  # the AP of which ``steps_to_ap`` tells when a run reached it
 CHECKPOINT_EVERY = 60.0  # seconds of training between two checkpoints
 
 # Of the code as this process loaded it: an edit since then must not be taken for what computes here.
@@ -206,7 +208,11 @@ _NEEDED = {*_STORED, "run", "tensors", "code", "data", "commit", "clean", "finis
 
 
 def flat(stored: dict[str, Any]) -> dict[str, Any]:
-    """One row of a table: the run's fields, its final metrics, and what validation gave (``val_...``)."""
+    """One row of a table: the run's fields, its final metrics, what validation gave (``val_...``), and more.
+
+    ``steps_to_ap`` is the first evaluated step at which the AP on validation images reached 0.8, NaN if it never did.
+    """
     row = stored["run"] | stored["final"]
     row |= {f"val_{name}": value for name, value in stored["validation"].items()}
+    row["steps_to_ap"] = next((at["step"] for at in stored["curve"] if at["ap"] >= REACHED), math.nan)
     return row | {"seconds": stored["seconds"], "device_model": stored["machine"]["model"]}
