@@ -4,30 +4,43 @@ PROFILE ?= quick
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+FLOCK := $(shell command -v flock)
 # Run a second time with every signature's types and shapes checked as it is called.
 TYPED := $(addprefix tests/test_,$(addsuffix .py,points heatmaps losses decode metrics data training))
 
 .DEFAULT_GOAL := help
-.PHONY: help book test run serve clean lint lock plan bench
+.PHONY: help book test test-faults test-cluster run serve clean lint lock plan record verify bench ready
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 book: $(READY)  ## run the chapters that are stale and build the book into _build/html (PROFILE=quick or full)
 	$(BIN)/falloff book --profile $(PROFILE)
-	$(BIN)/jupyter-book build . -W --keep-going -q
+	$(BIN)/falloff pages
 	@echo "the book: _build/html/index.html"
 
 test: $(READY) lint  ## lint, check types and shapes at run time, test, and open a small book in a browser
 	$(BIN)/pytest -n auto --dist loadfile
 	$(BIN)/pytest -n auto $(TYPED) -m "not bad_input" --jaxtyping-packages=falloff,beartype.beartype
 
-run: $(READY)  ## run one chapter: make run CHAPTER=04_distance_aware_loss PARAMS="sigma=3 beta=2"
+test-faults: $(READY)  ## kill builds, workers and schedulers, fill disks: some eight minutes
+	$(BIN)/pytest tests/faults
+
+test-cluster: $(READY)  ## the same runs on a real Slurm of two nodes (Debian's slurm-wlm and munge, as root)
+	$(BIN)/pytest tests/cluster
+
+run: $(READY)  ## run one chapter: make run CHAPTER=04_distance_aware_loss PARAMS="sigma=3 beta=2", or FILE=mine.yml
 	@test -n "$(CHAPTER)" || { echo 'which chapter? make run CHAPTER=05_head_to_head PARAMS="steps=100"'; exit 2; }
-	@$(BIN)/falloff run --profile $(PROFILE) $(CHAPTER) $(PARAMS)
+	@$(BIN)/falloff run --profile $(PROFILE) $(if $(FILE),--file $(FILE)) $(CHAPTER) $(PARAMS)
 
 plan: $(READY)  ## say which chapters would run, and why
 	@$(BIN)/falloff plan --profile $(PROFILE)
+
+record: $(READY)  ## write the experiments' tables to data/recorded: make record PROFILE=full DEVICE=cuda
+	$(BIN)/falloff record --profile $(PROFILE) $(if $(DEVICE),--device $(DEVICE))
+
+verify: $(READY)  ## train a sample of the recorded runs again and compare; ALL=1 for all of them
+	$(BIN)/falloff verify --profile $(PROFILE) $(if $(DEVICE),--device $(DEVICE)) $(if $(ALL),--all)
 
 serve: $(READY)  ## serve the built book on http://127.0.0.1:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
@@ -55,11 +68,16 @@ lock:  ## renew requirements.lock and environment.yml from pyproject.toml with t
 	  sed 's/^/      - /' $(VENV)-lock/pins; echo '      - -e .' ; } > environment.yml
 	rm -rf $(VENV)-lock build
 
+# Two at once on a bare clone: where there is flock, the second waits and finds it done.
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; PYTHON=... names another"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(if $(FLOCK),$(FLOCK) .venv.lock) $(MAKE) --no-print-directory ready
+
+ready:
+	@if test $(READY) -nt requirements.lock && test $(READY) -nt pyproject.toml; then exit 0; fi; set -ex; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; PYTHON=... names another")'; \
+	$(PYTHON) -m venv $(VENV); \
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock; \
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
 	touch $(READY)
 
 $(VENV)/.bench: $(READY)

@@ -1,38 +1,91 @@
-"""The directive ``claims``: the table of ``data/claims.yml``, evidence and verdicts read from the chapters."""
+"""The directive ``claims``: each claim of ``data/claims.yml`` with the verdict that its chapter's numbers give."""
 
 from __future__ import annotations
 
+import ast
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import yaml
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from falloff.study import chapters, claims, recording
+from falloff.study.claims import Claim, Judgement
+from falloff.study.statistics import Interval
+
 
 class Claims(SphinxDirective):
-    """One row a claim. A claim without a chapter has not run."""
+    """One row a claim: the verdict, computed here, and what it rests on."""
 
     def run(self) -> list[nodes.Node]:
         path = Path(self.env.srcdir, "data", "claims.yml")
-        self.env.note_dependency(str(path))
-        lines = ["```{list-table} Each claim, what decides it, and the verdict so far.", ":name: tab-claims",
-                 ":header-rows: 1", ":widths: 6 34 12 14 34", "",
-                 "* - ", "  - Claim", "  - Verdict", "  - Evidence", "  - Decided by"]
-        for name, claim in yaml.safe_load(path.read_text(encoding="utf-8")).items():
-            lines += self._row(name, claim)
-        return self.parse_text_to_nodes("\n".join([*lines, "```"]))
+        verified = recording.folder("quick") / "verified.json"
+        for file in (path, verified):
+            self.env.note_dependency(str(file))
+        replay = json.loads(verified.read_text(encoding="utf-8")) if verified.exists() else None
+        lines = ["```{list-table} Each claim, the verdict so far, and the numbers that decide it.", ":name: tab-claims",
+                 ":header-rows: 1", ":widths: 4 30 12 44 10", "",
+                 "* - ", "  - Claim", "  - Verdict", "  - Decided by", "  - Replayed"]
+        for claim in claims.load(path).values():
+            lines += self._row(claim, replay)
+        return self.parse_text_to_nodes("\n".join([*lines, "```", "", _last(replay)]))
 
-    def _row(self, name: str, claim: dict) -> list[str]:
-        evidence, verdict, chapter = "no experiment yet", "not yet run", ""
-        if "chapter" in claim:
-            source = f"../notebooks/{claim['chapter']}.ipynb"
-            first, *bounds = (f"{{glue:text}}`{source}::{number}`" for number in claim["evidence"])
-            evidence = first + (f" [{', '.join(bounds)}]" if bounds else "")
-            verdict = f"**{{glue:text}}`{source}::{claim['verdict']}:s`**"
-            chapter = f" [Chapter {int(claim['chapter'][:2])}](../notebooks/{claim['chapter']})"
-        cells = (name, claim["claim"], verdict, evidence, claim["decided_by"] + chapter)
+    def _row(self, claim: Claim, replay: Mapping[str, Any] | None) -> list[str]:
+        again = (replay or {"claims": {}})["claims"].get(claim.name)
+        verdict, basis = "not yet run", f"Planned: {claim.planned}"
+        if claim.chapter:
+            verdict, basis = self._evidence(claim)
+        cells = (claim.name, claim.claim, verdict, basis, again["compared"] if again else "–")
         return [("* - " if place == 0 else "  - ") + cell for place, cell in enumerate(cells)]
+
+    def _evidence(self, claim: Claim) -> tuple[str, str]:
+        """Verdict and what it rests on, or that the evidence is stale."""
+        chapter = chapters.Chapter(claim.chapter)
+        self.env.note_dependency(str(chapter.executed))
+        link = f"[Chapter {int(claim.chapter[:2])}](../notebooks/{claim.chapter})"
+        asked = "; ".join(test.asked() for test in claim.tests)
+        judged, stamp = evidence(chapter, claim)
+        if judged is None:
+            return "**stale**", f"{asked}. {link} must run again: `make book`"
+        numbers = ", ".join(shown(effect) for effect in judged.effects)
+        seeds = max(effect.count for effect in judged.effects)
+        basis = f"{seeds} seeds, profile {stamp['profile']}" if seeds else "by the formula"
+        return f"**{judged.verdict}**", f"{asked}: {numbers} ({basis}). {link}"
+
+
+def evidence(chapter: chapters.Chapter, claim: Claim) -> tuple[Judgement | None, Mapping[str, Any]]:
+    """What a chapter's executed copy holds for a claim, None when it would be other if it ran now; and its stamp."""
+    try:
+        run = json.loads(chapter.executed.read_text(encoding="utf-8"))
+        stamp = run["metadata"]["falloff"]
+    except (OSError, KeyError, ValueError):
+        return None, {}
+    if chapters.why_stale(chapter, stamp["parameters"]):
+        return None, stamp
+    for output in (output for cell in run["cells"] for output in cell.get("outputs", [])):
+        if output.get("metadata", {}).get("scrapbook", {}).get("name") == f"{claim.name.lower()}-evidence":
+            text = output["data"]["application/papermill.record/text/plain"]
+            return claims.from_json(ast.literal_eval("".join(text)), claim), stamp
+    return None, stamp
+
+
+def shown(effect: Interval) -> str:
+    """A number, with its interval if it has one."""
+    if effect.count == 0:
+        return f"{effect.mean:.4g}"
+    return str(effect)
+
+
+def _last(replay: Mapping[str, Any] | None) -> str:
+    if replay is None:
+        return "No replay of the recorded numbers has been written down yet; `make verify` does it."
+    words = [run["verdict"] for run in replay["runs"]]
+    counted = ", ".join(f"{words.count(word)} {word}" for word in recording.WORDS if word in words)
+    return (f"Last replay: {replay['date'][:10]}, {len(words)} of {replay['total']} recorded runs trained again on "
+            f"{replay['machine']['model']}: {counted}.")
 
 
 def setup(app: Sphinx) -> dict:

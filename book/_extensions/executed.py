@@ -2,7 +2,8 @@
 
 The contents name ``notebooks/NN_name``, so every link and download points at the clean notebook. At ``source-read``
 the prose and code come from it, and outputs, cell by cell, from the copy that ``falloff book`` made. A copy whose code
-is not the notebook's is a warning, which fails a strict build: ``make book`` runs the chapter first.
+is not the notebook's is a warning, which fails a strict build: ``make book`` runs the chapter first. The parameters
+cell is folded away and shown as a table, with the values of the run where they are not the defaults.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 from falloff.plots.style import DARK
-from falloff.study import chapters, digests
+from falloff.study import chapters, digests, parameters
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def executed_copy(app: Sphinx, docname: str) -> Path | None:
 
 
 def merge(clean: dict, run: dict) -> dict:
-    """The clean notebook with the run's outputs, the provenance at its end, and figures' captions and alt text."""
+    """The clean notebook with the run's outputs, figures' captions and alt text, its parameters and provenance."""
     done = [cell for cell in run["cells"] if cell["cell_type"] == "code" and not _has_tag(cell, "injected-parameters")]
     cells = []
     for cell in clean["cells"]:
@@ -42,9 +43,20 @@ def merge(clean: dict, run: dict) -> dict:
                     figure = {"image": {"alt": words["alt"]},
                               "figure": {"caption": words["caption"], "name": words["name"]}}
                     cell["metadata"] = {**cell["metadata"], "mystnb": figure}
-        cells.append(cell)
+        cells += parameters_shown(cell, run) if _has_tag(cell, "parameters") else [cell]
     cells += [cell for cell in run["cells"] if _has_tag(cell, "provenance")]
     return {**clean, "cells": cells}
+
+
+def parameters_shown(cell: dict, run: dict) -> list[dict]:
+    """The parameters cell, folded away, and under it the table that says the same."""
+    tags = [*cell["metadata"]["tags"], "hide-input"]
+    prompts = {"code_prompt_show": "Show the parameters cell", "code_prompt_hide": "Hide the parameters cell"}
+    folded = {**cell, "metadata": {**cell["metadata"], "tags": tags, "mystnb": prompts}}
+    declared = parameters.schema("".join(cell["source"]))
+    table = parameters.table(declared, run["metadata"].get("falloff", {}).get("parameters"))
+    text = f"The parameters of this chapter; {{doc}}`/book/rerun` says how to run it with others.\n\n{table}"
+    return [folded, {"cell_type": "markdown", "id": "parameters-table", "metadata": {}, "source": text}]
 
 
 def swap(app: Sphinx, docname: str, source: list[str]) -> None:

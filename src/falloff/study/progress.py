@@ -7,9 +7,8 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
-
-from tqdm import tqdm
 
 STYLE = "FALLOFF_PROGRESS"
 LINE_EVERY = 15.0  # seconds between two lines of a log
@@ -31,9 +30,12 @@ class Progress:
             raise ValueError(f"{STYLE} must be bar, lines or none, got {style!r}")
         if stored == total:
             style = "none"
-        self.lines = style == "lines"
-        self.bar = tqdm(total=total, initial=stored, desc="runs", unit="run", file=sys.stderr, mininterval=0.5,
-                        disable=style != "bar", dynamic_ncols=True)
+        self.lines, self.bar = style == "lines", None
+        if style == "bar":
+            from tqdm import tqdm  # a bare machine that only records has none
+
+            self.bar = tqdm(total=total, initial=stored, desc="runs", unit="run", file=sys.stderr, mininterval=0.5,
+                            dynamic_ncols=True)
         self._say(f"{stored} of {total} stored, {total - stored} to do")
 
     def advance(self, row: Mapping[str, Any] | None) -> None:
@@ -42,8 +44,9 @@ class Progress:
         ap = math.nan if row is None else row.get("val_ap", math.nan)
         if ap > (self.best["val_ap"] if self.best else -math.inf):
             self.best = row
+        if self.bar is not None:
             self.bar.set_postfix_str(self._best(), refresh=False)
-        self.bar.update()
+            self.bar.update()
         now = time.monotonic()
         if now - self.last >= LINE_EVERY or self.done == self.total:
             self.last = now
@@ -55,7 +58,8 @@ class Progress:
 
     def close(self) -> None:
         """Leave the bar as it is."""
-        self.bar.close()
+        if self.bar is not None:
+            self.bar.close()
 
     def _best(self) -> str:
         if self.best is None:
@@ -69,7 +73,9 @@ class Progress:
 
 
 def _is_watched() -> bool:
-    """Whether standard error is a terminal or a notebook's."""
+    """Whether standard error is a terminal or a notebook's, and what draws the bar is there."""
+    if find_spec("tqdm") is None:
+        return False
     return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
 
 
