@@ -9,7 +9,7 @@ FLOCK := $(shell command -v flock)
 TYPED := $(addprefix tests/test_,$(addsuffix .py,points heatmaps losses decode metrics data training))
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-faults test-cluster run serve clean lint lock plan record verify bench ready
+.PHONY: help book test test-faults test-cluster run serve clean lint lock plan record verify bench bench-engine ready
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ lint: $(READY)  ## check the style of the code
 
 bench: $(VENV)/.bench  ## time the losses against reference formulas and other libraries in one run
 	$(BIN)/python benchmarks/losses.py $(RECORD)
+
+bench-engine: $(READY)  ## time what the engine adds to a run: some three minutes on a quiet machine
+	$(BIN)/python benchmarks/engine.py $(RECORD)
 
 clean:  ## remove the built book; runs/ is kept
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis

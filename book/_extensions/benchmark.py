@@ -27,7 +27,8 @@ class Benchmark(SphinxDirective):
         versions = [f"{name} {where[key]}" for name, key in names.items() if key in where]
         lines.append(
             f"Measured on {where['model']} ({where['device']}, {where['threads']} threads, {where['system']}) with "
-            f"{', '.join(versions)}: medians of {where['rounds']} rounds in which all took turns."
+            f"{', '.join(versions)}"
+            + (f": medians of {where['rounds']} rounds in which all took turns." if where["rounds"] > 1 else ".")
         )
         return self.parse_text_to_nodes("\n".join(lines))
 
@@ -36,8 +37,9 @@ class Benchmark(SphinxDirective):
         for row in table["rows"]:
             times.setdefault(row["what"], {})[tuple(row["size"])] = row["milliseconds"]
         ours = times[table["ours"]]
+        axes = table.get("axes", "batch, classes, height, width, points a map")
         lines = [f"```{{list-table}} {table['title']}: our time in milliseconds, then every other as a multiple of it.",
-                 f":name: {name}", ":header-rows: 1", "", "* - batch, classes, height, width, points a map"]
+                 f":name: {name}", ":header-rows: 1", "", f"* - {axes}"]
         lines += [f"  - {', '.join(map(str, size))}" for size in ours]
         lines += [f"* - **{table['ours']}**", *(f"  - **{time:.1f} ms**" for time in ours.values())]
         for what, of in times.items():

@@ -16,7 +16,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 from falloff.plots.style import DARK
-from falloff.study import chapters, digests, parameters
+from falloff.study import chapters, digests, parameters, recording
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +54,17 @@ def parameters_shown(cell: dict, run: dict) -> list[dict]:
     prompts = {"code_prompt_show": "Show the parameters cell", "code_prompt_hide": "Hide the parameters cell"}
     folded = {**cell, "metadata": {**cell["metadata"], "tags": tags, "mystnb": prompts}}
     declared = parameters.schema("".join(cell["source"]))
-    table = parameters.table(declared, run["metadata"].get("falloff", {}).get("parameters"))
-    text = f"The parameters of this chapter; {{doc}}`/book/rerun` says how to run it with others.\n\n{table}"
+    table = parameters.table(declared, run["metadata"]["falloff"]["parameters"])
+    text = (f"Profile *{run['metadata']['falloff']['profile']}*, with these parameters; {{doc}}`/book/rerun` says how to "
+            f"take others.{full_numbers()}\n\n{table}")
     return [folded, {"cell_type": "markdown", "id": "parameters-table", "metadata": {}, "source": text}]
+
+
+def full_numbers() -> str:
+    """A sentence that leads to the full profile's recorded numbers, where they exist."""
+    if not any(recording.folder("full").glob("*.csv")):
+        return ""
+    return " {doc}`/book/made` has what the full profile gave."
 
 
 def swap(app: Sphinx, docname: str, source: list[str]) -> None:

@@ -59,7 +59,7 @@ def number(name: str, value: object) -> None:
 
 
 def claim(judged: Any) -> None:
-    """Keep what was measured for a claim: prose reads ``c3-verdict``, ``c3-mean``, ``c3-low`` and ``c3-high``.
+    """Keep what was measured for a claim: prose reads ``c3-verdict``, ``c3-effect``, ``c3-mean`` and the ends.
 
     The page of claims reads all of it.
 
@@ -69,6 +69,7 @@ def claim(judged: Any) -> None:
     name, first = judged.claim.name.lower(), judged.effects[0]
     for part in ("mean", "low", "high"):
         number(f"{name}-{part}", getattr(first, part))
+    number(f"{name}-effect", str(first))
     number(f"{name}-verdict", judged.verdict)
     number(f"{name}-evidence", judged.as_json())
 

@@ -14,7 +14,7 @@ import yaml
 
 from falloff.study import digests
 from falloff.study.files import project_root
-from falloff.study.statistics import Interval, interval, paired
+from falloff.study.statistics import Interval, interval, paired, paired_steps
 
 VERDICTS = ("supported", "refuted", "undecided")
 
@@ -42,8 +42,12 @@ class Test:
             value = float(numbers[self.number])
             return Interval(value, value, value, 0)
         if self.difference is not None:
-            first, second = self.difference
-            return paired(table[table["loss"].isin(self.difference)], self.metric, first, second)
+            mine = table[table["loss"].isin(self.difference)]
+            if self.metric == "steps_to_ap":  # NaN: not within the steps that the run had
+                reached = mine["steps_to_ap"].notna()
+                steps = mine["steps_to_ap"].where(reached, mine["steps"])
+                return paired_steps(mine.assign(reached=reached, steps=steps), *self.difference).interval
+            return paired(mine, self.metric, *self.difference)
         return interval(table.loc[table["loss"] == self.of, self.metric].tolist())
 
     def verdict(self, effect: Interval) -> str:
@@ -153,9 +157,7 @@ def _claim(name: str, entry: dict[str, Any]) -> Claim:
     tests = entry.pop("decided_by", [])
     try:
         claim = Claim(name, tests=tuple(_test(dict(one)) for one in tests), **entry)
-    except TypeError as error:
-        raise ValueError(f"claim {name}: {error}") from error
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"claim {name}: {error}") from error
     if bool(claim.tests) == bool(claim.planned) or bool(claim.tests) != bool(claim.chapter):
         raise ValueError(f"claim {name} must have either decided_by and a chapter, or planned")
