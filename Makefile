@@ -1,6 +1,7 @@
 # The face of the project: `make help` lists the targets. What is stale is the package's business, not make's.
 PYTHON ?= python3
 PROFILE ?= quick
+export PARAMS  # to be read as text: a shell would run what it holds
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -31,7 +32,7 @@ test-cluster: $(READY)  ## the same runs on a real Slurm of two nodes (Debian's 
 
 run: $(READY)  ## run one chapter: make run CHAPTER=04_distance_aware_loss PARAMS="sigma=3 beta=2", or FILE=mine.yml
 	@test -n "$(CHAPTER)" || { echo 'which chapter? make run CHAPTER=05_head_to_head PARAMS="steps=100"'; exit 2; }
-	@$(BIN)/falloff run --profile $(PROFILE) $(if $(FILE),--file $(FILE)) $(CHAPTER) $(PARAMS)
+	@$(BIN)/falloff run --profile $(PROFILE) $(if $(FILE),--file "$(FILE)") --params "$$PARAMS" $(CHAPTER)
 
 plan: $(READY)  ## say which chapters would run, and why
 	@$(BIN)/falloff plan --profile $(PROFILE)

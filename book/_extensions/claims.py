@@ -27,7 +27,7 @@ class Claims(SphinxDirective):
             self.env.note_dependency(str(file))
         replay = json.loads(verified.read_text(encoding="utf-8")) if verified.exists() else None
         lines = ["```{list-table} Each claim, the verdict so far, and the numbers that decide it.", ":name: tab-claims",
-                 ":header-rows: 1", ":widths: 4 30 12 44 10", "",
+                 ":header-rows: 1", ":class: claims", "",
                  "* - ", "  - Claim", "  - Verdict", "  - Decided by", "  - Replayed"]
         for claim in claims.load(path).values():
             lines += self._row(claim, replay)

@@ -54,9 +54,10 @@ def parameters_shown(cell: dict, run: dict) -> list[dict]:
     prompts = {"code_prompt_show": "Show the parameters cell", "code_prompt_hide": "Hide the parameters cell"}
     folded = {**cell, "metadata": {**cell["metadata"], "tags": tags, "mystnb": prompts}}
     declared = parameters.schema("".join(cell["source"]))
-    table = parameters.table(declared, run["metadata"]["falloff"]["parameters"])
-    text = (f"Profile *{run['metadata']['falloff']['profile']}*, with these parameters; {{doc}}`/book/rerun` says how to "
-            f"take others.{full_numbers()}\n\n{table}")
+    stamp = run["metadata"]["falloff"]
+    table = parameters.table(declared, stamp["parameters"])
+    text = (f"Profile *{stamp['profile']}*, with these parameters; {{doc}}`/book/rerun` says how to take others."
+            f"{full_numbers()}\n\n{table}")
     return [folded, {"cell_type": "markdown", "id": "parameters-table", "metadata": {}, "source": text}]
 
 

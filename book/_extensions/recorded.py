@@ -11,6 +11,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from falloff.plots import TITLE
 from falloff.study import recording
 from falloff.study.experiments import EXPERIMENTS
 from falloff.study.profiles import PROFILES
@@ -43,18 +44,19 @@ class Recorded(SphinxDirective):
         of = table[table["role"] != "tuning"].fillna({"variant": ""}) if "variant" in table else (
             table[table["role"] == "reported"].assign(variant=""))
         for (loss, variant), group in of.groupby(["loss", "variant"], sort=False):
-            yield f"* - {loss}" + (f", {variant}" if variant else "")
+            yield f"* - {TITLE[loss]}" + (f", {variant}" if variant else "")
             yield f"  - {group['learning_rate'].iloc[0]:g}"
             yield f"  - {len(group)}"
             yield from (f"  - {interval(group[metric])}" for metric in METRICS)
         yield "```"
-        edge = sorted(set(table.loc[table["at_edge"].astype("boolean").fillna(False), "loss"]))
+        at_edge = table.loc[table["at_edge"].astype("boolean").fillna(False), "loss"]
+        edge = ", ".join(TITLE[loss] for loss in sorted(set(at_edge)))
         source = f"../data/recorded/{profile}/{name}"
         yield ""
         yield (f"{manifest['runs']} runs, {manifest['seconds'] / 60:.0f} minutes of training, {manifest['date'][:10]}, "
                f"{manifest['machine']['model']}, PyTorch {manifest['versions']['torch']}, commit "
                f"`{manifest['commit'][:12]}`{'' if manifest['clean'] else ' with uncommitted changes'}. "
-               + (f"At the edge of the grid of rates lies the best of {', '.join(edge)}. " if edge else "")
+               + (f"At the edge of the grid of rates lies the best of {edge}. " if edge else "")
                + f"{{download}}`Every run <{source}.csv>`, {{download}}`manifest <{source}.json>`.")
 
 

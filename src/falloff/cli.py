@@ -81,9 +81,12 @@ def _plan(given: argparse.Namespace) -> int:
 def _run(given: argparse.Namespace) -> int:
     from falloff.study import chapters, parameters
 
-    words = parameters.pairs([word for text in given.parameters for word in shlex.split(text)])
+    try:
+        words = [*shlex.split(given.params), *given.parameters]
+    except ValueError as error:
+        raise ValueError(f"PARAMS must be quoted as in a shell ({error}), got {given.params!r}") from error
     from_file = parameters.from_file(given.file) if given.file else {}
-    executed = chapters.run(given.chapter, from_file | words, given.profile)
+    executed = chapters.run(given.chapter, from_file | parameters.pairs(words), given.profile)
     print(f"executed: {executed}")
     return 0
 
@@ -158,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     one = with_profile(verb("run", _run, "run one chapter with other parameters"))
     one.add_argument("chapter", help="such as 04_distance_aware_loss")
     one.add_argument("parameters", nargs="*", help="name=value, as many as wanted")
+    one.add_argument("--params", default="", help="the same in one string, quoted as in a shell")
     one.add_argument("--file", type=Path, help="a YAML file of parameters; name=value goes before it")
     some = with_profile(verb("record", _record, "run experiments and write their tables to data/recorded"))
     some.add_argument("--device", help="instead of the profile's own")

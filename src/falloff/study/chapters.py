@@ -217,8 +217,8 @@ def execute(name: str, values: Mapping[str, Any], executed: Path, profile: str) 
             working = temporary.with_name(temporary.name + ".ipynb")
             try:
                 papermill.execute_notebook(
-                    str(chapter.source), str(working), dict(values), kernel_name="python3", progress_bar=False,
-                    cwd=str(project_root()), stderr_file=sys.stderr,
+                    _literal(chapter.source), _literal(working), dict(values), kernel_name="python3",
+                    progress_bar=False, cwd=str(project_root()), stderr_file=sys.stderr,
                 )
                 notebook = nbformat.read(working, as_version=4)
                 seconds = time.perf_counter() - started
@@ -233,6 +233,11 @@ def execute(name: str, values: Mapping[str, Any], executed: Path, profile: str) 
             finally:
                 working.unlink(missing_ok=True)
         executed.with_suffix(".failed.ipynb").unlink(missing_ok=True)
+
+
+def _literal(path: Path) -> str:
+    """A path for papermill, which would fill in parameters where it holds braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _run_all(todo: Mapping[Chapter, tuple[Mapping[str, Any], Path]], profile: str) -> list[str]:

@@ -64,7 +64,8 @@ class Test:
         """What must hold, in words."""
         if self.within is not None:
             value, far = self.within
-            return f"{self.what}, which must be {value:g}" + (f" within {far:g}" if far else " exactly")
+            near = f" within {far:g}".replace("e-0", "e-") if far else " exactly"
+            return f"{self.what}, which must be {value:g}{near}"
         side, threshold = ("above", self.above) if self.above is not None else ("below", self.below)
         return f"{self.what}, which must lie {side} {threshold:g}"
 

@@ -2,8 +2,9 @@
 
 Text, from a shell or from a file, is read by the kind that the cell declares. A number is written as in Python with the
 digits 0 to 9, with no underscore, no leading zero and no space around it: an integer without point or exponent, a float
-finite and not so small that it would become 0. A bool is ``true`` or ``false``. Text for a list is split at its commas:
-an item that holds a comma, or begins or ends with a space, has to come as a list, from a file or from Python.
+finite and not so small that it would become 0. A bool is ``true`` or ``false``, in capitals or not. Text for a list is
+split at its commas: an item that is empty, holds a comma, or begins or ends with a space has to come in a list, from a
+file or from Python.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ NAN, INF = math.nan, math.inf
 class Interval:
     """An estimate from ``count`` runs and the ends of its interval.
 
-    ``mean`` is the mean, or what the function that made it estimates; NaN if the runs do not define it. The ends are NaN
-    for one seed. Infinite: beyond all that was observed.
+    ``mean`` is the mean, or what the function that made it estimates; NaN if the runs do not define it, in which case a
+    finite end limits it still. The ends are NaN for one seed. What is infinite lies beyond all that was observed.
     """
 
     mean: float
@@ -116,12 +116,14 @@ def bootstrap(
 ) -> Interval:
     """A statistic of several tasks with its BCa bootstrap interval: seeds are resampled within each task, never across.
 
-    A task with one run leaves the ends NaN, a score that is not finite all of it. Where BCa is 0/0, as when all values
-    of a task are equal, the percentile interval stands in; if resamples do not differ, that is a point.
+    A task with one run leaves the ends NaN, a score that is not finite all of it. Where BCa is 0/0, as when all scores
+    are equal, the percentile interval stands in; if no resample differs, that is a point. **Too narrow for few seeds:**
+    with three tasks of normal scores a 95 % interval covered the mean in 79 % of 4000 simulations with 3 seeds a task,
+    88 % with 5, 92 % with 10, 93 % with 20; the interquartile mean in 75, 86, 91 and 93 %.
 
     Args:
         scores_by_task: of each task its runs' scores.
-        statistic: takes the scores of each task, in this order, and the ``axis`` to reduce.
+        statistic: takes an array for each task, in this order, and the ``axis`` of the runs, the last of several.
         confidence: in (0, 1).
         resamples: at least 100.
         seed: of the resampling.
@@ -131,10 +133,8 @@ def bootstrap(
 
     Efron 1987, "Better Bootstrap Confidence Intervals"; stratified as by Agarwal et al. 2021, section 4.1.
     """
-    samples = _tasks("scores_by_task", scores_by_task)
-    if not all(np.isfinite(task).all() for task in samples):
-        return Interval(NAN, NAN, NAN, sum(map(len, samples)))
-    return _bca(samples, statistic, confidence, resamples, seed)
+    tasks = _tasks("scores_by_task", scores_by_task)
+    return _bca([np.where(np.isfinite(task), task, NAN) for task in tasks], statistic, confidence, resamples, seed)
 
 
 def probability_of_improvement(
@@ -148,9 +148,10 @@ def probability_of_improvement(
 
     .. math:: \\frac{1}{T} \\sum_t P(X_t > Y_t) + \\tfrac12 P(X_t = Y_t) = \\frac{1}{T} \\sum_t \\frac{U_t}{n_t m_t}
 
-    with Mann and Whitney's :math:`U`. The interval is that of :func:`bootstrap`, both sides resampled. If one side wins
-    every comparison no resample differs; the inner end is then :math:`(\\alpha/2)^{1/k}`, Clopper and Pearson's exact
-    bound for :math:`k` independent pairs all won.
+    with Mann and Whitney's :math:`U`. The interval is that of :func:`bootstrap`, both sides resampled; with 3 seeds on
+    each of three tasks it covered 91 %, from 5 seeds on 94 % or more. If one side wins every comparison no resample
+    differs: the inner end is then Clopper and Pearson's exact bound for :math:`k` independent pairs all won,
+    :math:`(\\alpha/2)^{1/k}` or 1 less that.
 
     Args:
         first_by_task, second_by_task: of each task its runs' scores; the same tasks.
@@ -164,15 +165,12 @@ def probability_of_improvement(
     if set(first_by_task) != set(second_by_task):
         raise ValueError(f"second_by_task must have the tasks {list(first_by_task)}, got {list(second_by_task)}")
     first = _tasks("first_by_task", first_by_task)
-    second = _tasks("second_by_task", {task: second_by_task[task] for task in first_by_task})
-    count = sum(map(len, first + second))
-    if any(np.isnan(task).any() for task in first + second):
-        return Interval(NAN, NAN, NAN, count)
-    found = _bca(first + second, _wins, confidence, resamples, seed)
-    bound = ((1 - confidence) / 2) ** (1 / (len(first) * min(map(len, first + second))))
-    if found.mean == 1:
-        return Interval(1.0, bound, 1.0, count)
-    return Interval(0.0, 0.0, 1 - bound, count) if found.mean == 0 else found
+    samples = first + _tasks("second_by_task", {task: second_by_task[task] for task in first_by_task})
+    found = _bca(samples, _wins, confidence, resamples, seed)
+    if found.mean not in (0, 1):
+        return found
+    bound = ((1 - confidence) / 2) ** (1 / (len(first) * min(map(len, samples))))
+    return Interval(found.mean, *((bound, 1.0) if found.mean else (0.0, 1 - bound)), found.count)
 
 
 def _wins(*scores: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -188,38 +186,34 @@ def _bca(
     _check_confidence(confidence)
     if resamples < 100:
         raise ValueError(f"resamples must be at least 100, got {resamples!r}")
-    estimate, count = float(statistic(*samples, axis=-1)), sum(map(len, samples))
+    count = sum(map(len, samples))
+    if np.isnan(np.concatenate(samples)).any():
+        return Interval(NAN, NAN, NAN, count)
+    estimate = float(statistic(*samples, axis=-1))
     if min(map(len, samples)) == 1:
         return Interval(estimate, NAN, NAN, count)
+    options = {"confidence_level": confidence, "axis": -1, "vectorized": True, "rng": np.random.default_rng(seed)}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", (RuntimeWarning))
-        found = stats.bootstrap(
-            samples, statistic, n_resamples=resamples, batch=1000, confidence_level=confidence, axis=-1,
-            vectorized=True, method="BCa", rng=np.random.default_rng(seed),
-        )  # fmt: skip
+        warnings.simplefilter("ignore", RuntimeWarning)  # BCa is 0/0: what is done then follows
+        found = stats.bootstrap(samples, statistic, n_resamples=resamples, batch=1000, **options)
     if np.isnan(found.confidence_interval).any():
-        found = stats.bootstrap(
-            samples, statistic, n_resamples=0, bootstrap_result=found, confidence_level=confidence, axis=-1,
-            vectorized=True, method="percentile",
-        )  # fmt: skip
+        again = {"n_resamples": 0, "bootstrap_result": found, "method": "percentile"}
+        found = stats.bootstrap(samples, statistic, **again, **options)
     return Interval(estimate, *map(float, found.confidence_interval), count)
 
 
 def performance_profile(
     scores_by_task: Mapping[str, Values], thresholds: Values, confidence: float = 0.95
 ) -> pd.DataFrame:
-    """Share of all runs whose score is at or above each threshold, with a pointwise band.
+    """Share of all runs whose score is at or above each threshold: ``threshold``, ``share``, ``low``, ``high``.
 
-    The band is Clopper and Pearson's exact interval of a share: at any one threshold it covers at least as often as it
-    says, also if tasks differ; at all of them at once, less.
+    The band is Clopper and Pearson's exact interval of a share: it covers at least as often as it says, also if tasks
+    differ, at any one threshold, but not at all of them at once. A score that is NaN leaves all of it NaN.
 
     Args:
         scores_by_task: of each task its runs' scores, as many for each, so that tasks count alike.
-        thresholds: finite.
+        thresholds: finite; a row each.
         confidence: in (0, 1).
-
-    Returns:
-        A row per threshold: ``threshold``, ``share``, ``low``, ``high``; the last three NaN if a score is.
 
     Raises:
         ValueError: no task, tasks with different numbers of runs, or an argument out of range.
@@ -232,13 +226,14 @@ def performance_profile(
         raise ValueError(f"scores_by_task must have as many runs of each task, got {list(map(len, tasks))}")
     if not np.isfinite(levels).all():
         raise ValueError(f"thresholds must be finite, got {thresholds!r}")
-    scores = np.concatenate(tasks)
-    rows = []
+    scores, rows = np.concatenate(tasks), []
     for level in levels:
         found = stats.binomtest(int((scores >= level).sum()), len(scores))
         rows.append((level, found.statistic, *found.proportion_ci(confidence, method="exact")))
     profile = pd.DataFrame(rows, columns=["threshold", "share", "low", "high"])
-    return profile.where(~np.isnan(scores).any() | (profile.columns == "threshold"))
+    if np.isnan(scores).any():
+        profile[["share", "low", "high"]] = NAN
+    return profile
 
 
 # Steps to a threshold.
@@ -247,7 +242,7 @@ def performance_profile(
 def steps_to(curves: pd.DataFrame, threshold: float, metric: str = "ap") -> pd.DataFrame:
     """First evaluated step at which each run reaches a threshold: loss, seed, ``steps``, ``reached``.
 
-    A run that never does keeps its last step with ``reached`` False: it took longer than that, and is not dropped. A run
+    A run that never does keeps its last step with ``reached`` False: it took longer than that, and is not dropped. One
     that falls back later has reached it all the same; a NaN reaches nothing.
 
     Raises:
@@ -274,6 +269,8 @@ def median_steps(table: pd.DataFrame, loss: str, confidence: float = 0.95) -> In
 
     with :math:`d_j` of the :math:`n_j` runs still on the way arriving at :math:`t_j`. The ends are where the log-log
     interval of :math:`S` passes one half, with the exact bound of none or all of :math:`n_j` where :math:`S` is 0 or 1.
+    An end that the runs cannot give is 0 or infinite: both up to 4 runs, the upper mostly up to 6. From 5 on a 95 %
+    interval covered 93 to 99 %; where many runs arrive at the same evaluation, more.
 
     Args:
         table: from :func:`steps_to`.
@@ -306,38 +303,46 @@ def median_steps(table: pd.DataFrame, loss: str, confidence: float = 0.95) -> In
 def logrank(table: pd.DataFrame, first: str, second: str) -> float:
     """Log-rank test that the runs of two losses reach a threshold alike: the p-value, 1 if none arrived.
 
-    .. math:: U = \\sum_{i \\in \\text{first}} \\Bigl(\\delta_i - \\sum_{t_j \\le t_i} \\frac{d_j}{n_j}\\Bigr)
+    .. math:: Z = \\frac{\\sum_j (d_{1j} - d_j n_{1j} / n_j)}{\\sqrt{\\sum_j V_j}}, \\qquad
+        V_j = \\frac{d_j (n_j - d_j) n_{1j} n_{2j}}{n_j^2 (n_j - 1)}
 
-    is the number of arrivals (:math:`\\delta_i = 1`) less the number expected if both were alike, and the p-value the
-    share of ways to deal the runs to the two losses that give :math:`|U|` as large: all ways up to 9999, else as many
-    at random. It holds for any number of runs.
+    with :math:`d_j` of the :math:`n_j` runs still on the way arriving at :math:`t_j`, of the first loss :math:`d_{1j}`
+    of :math:`n_{1j}`. The p-value is the share of ways to deal the runs to the losses that give :math:`|Z|` as large:
+    all ways up to 1999, which is exact, else as many at random. With 3 runs each it cannot fall below 0.1, with 4 not
+    below 0.029; the usual normal approximation calls 9 % of equal losses different at 5 % with 3 runs, 8 % with 5.
 
     Args:
         table: from :func:`steps_to`, with the same last step for both.
-        first, second: losses in it; their seeds need not match.
+        first, second: losses in it, each with two runs or more; their seeds need not match.
 
     Raises:
-        ValueError: no such table.
+        ValueError: no such table, or a loss with one run.
 
-    Mantel 1966; Peto and Peto 1972, "Asymptotically Efficient Rank Invariant Test Procedures".
+    Mantel 1966, "Evaluation of Survival Data and Two New Rank Order Statistics".
     """
     sides = [_arrivals(_runs(table, loss, "steps", "reached")) for loss in (first, second)]
-    steps, reached = (np.concatenate(parts)[:, None] for parts in zip(*sides, strict=True))
-    times = np.unique(steps[reached])
-    hazard = ((steps == times) & reached).sum(axis=0) / (steps >= times).sum(axis=0)
-    scores = np.split(reached[:, 0] - (steps >= times) @ hazard, [len(sides[0][0])])
+    if min(len(side[0]) for side in sides) < 2:
+        raise ValueError(f"table must have two runs or more of {first!r} and of {second!r}, got one")
+    steps, reached = (np.concatenate(parts) for parts in zip(*sides, strict=True))
+
+    def distance(*dealt: np.ndarray) -> float:
+        groups = (stats.CensoredData.right_censored(steps[runs], ~reached[runs]) for runs in dealt)
+        with np.errstate(invalid="ignore"):  # 0/0 where none arrived before the other side had left
+            return round(np.nan_to_num(abs(stats.logrank(*groups).statistic)), 9)
+
+    deal = np.split(np.arange(len(steps)), [len(sides[0][0])])
     return float(stats.permutation_test(
-        scores, lambda x, _, axis: np.abs(x.sum(axis=axis)).round(9), vectorized=True, alternative="greater",
-        rng=np.random.default_rng(0),
-    ).pvalue)  # fmt: skip
+        deal, distance, n_resamples=1999, alternative="greater", rng=np.random.default_rng(0)
+    ).pvalue)
 
 
 @dataclass(frozen=True)
 class StepDifference:
     """``first - second`` in steps over the same seeds: the interval of its mean, and how many pairs say what.
 
-    If a run did not arrive, ``interval.mean`` is NaN and an end is finite only where it is a limit nonetheless. In
-    ``fewer``, ``more`` and ``same`` pairs the first is known to have taken so many steps; in ``unknown`` nothing is.
+    If a run did not arrive, ``interval.mean`` is NaN and an end is finite only where it is a limit nonetheless. The
+    first is known to have taken fewer evaluated steps in ``fewer`` pairs, more in ``more``, as many in ``same``; in
+    ``unknown`` pairs it is not known which.
     """
 
     interval: Interval
@@ -376,11 +381,11 @@ def paired_steps(table: pd.DataFrame, first: str, second: str) -> StepDifference
 
 
 def holm(p_values: Values) -> np.ndarray:
-    """Holm's adjusted p-values, in the order given: to reject those at most 0.05 is wrong anywhere at most 5 % of times.
+    """Holm's adjusted p-values, in the order given: to call all at most 0.05 real errs in 5 % of studies at most.
 
-    .. math:: \\tilde p_{(i)} = \\max_{j \\le i} \\min(1, (m - j + 1)\\, p_{(j)}), \\qquad p_{(1)} \\le \\dots \\le p_{(m)}
+    .. math:: \\tilde p_{(i)} = \\max_{j \\le i} \\min(1, (m - j + 1)\\, p_{(j)})
 
-    Holds however the tests depend on each other.
+    with :math:`p_{(1)} \\le \\dots \\le p_{(m)}`, however the :math:`m` tests depend on each other.
 
     Args:
         p_values: of all tests of one question, at least one, in [0, 1].
