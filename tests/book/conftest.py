@@ -23,8 +23,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = os.environ | {"FALLOFF_ROOT": str(home)}
     environment.pop("FALLOFF_DATA", None)
     here = Path(sys.executable).parent
-    for words in ([here / "falloff", "book", "--profile", "tiny"],
-                  [here / "jupyter-book", "build", ".", "-W", "--keep-going", "-q"]):
+    for words in ([here / "falloff", "book", "--profile", "tiny"], [here / "falloff", "pages"]):
         done = subprocess.run(list(map(str, words)), cwd=home, env=environment, capture_output=True, text=True)
         log = done.stdout + done.stderr
         assert done.returncode == 0, log[-6000:]

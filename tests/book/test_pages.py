@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+ROOT = Path(__file__).resolve().parents[2]
 PHONE = {"width": 390, "height": 844}
 
 
@@ -27,6 +29,7 @@ def visits(built, browser):
         page.on("console", lambda said, logged=logged: logged.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error, logged=logged: logged.append(str(error)))
         page.goto(path.as_uri(), wait_until="load")
+        page.wait_for_selector("article")  # the first page leads on to another
         page.wait_for_function("!window.MathJax || !MathJax.startup || MathJax.startup.promise.then(() => true)")
         images = page.evaluate(
             "[...document.querySelectorAll('article img')].map(i => ({src: i.src, alt: i.alt, width: i.naturalWidth,"
@@ -85,6 +88,33 @@ def test_chapters_end_with_where_they_came_from(visits):
             end = visit["raw"].split("Where these numbers came from")[-1]
             for word in ("Profile", "tiny", "Parameters", "Device", "Versions", "torch", "Commit", "Finished"):
                 assert word in end, (name, word)
+
+
+def test_chapters_carry_where_they_came_from_for_programs(built):
+    for path in sorted((built / "notebooks").glob("0*.html")):
+        found = re.findall(r'<script type="application/json" id="provenance">(.*?)</script>', path.read_text())
+        (stamp,) = map(json.loads, found)
+        assert {"parameters", "changed", "profile", "seeds", "device", "precision", "versions", "identity", "commit",
+                "clean", "finished", "seconds"} <= stamp.keys()
+        assert (stamp["chapter"], stamp["profile"], stamp["parameters"]["steps"]) == (path.stem, "tiny", 4)
+
+
+def test_chapters_show_their_parameters_as_a_table(visits):
+    for name, visit in visits.items():
+        if name.startswith("notebooks/0"):
+            assert "Profile tiny, with these parameters" in visit["raw"], name
+            assert "optimiser steps of each run" in visit["raw"], name
+
+
+def test_every_claim_has_a_verdict_and_none_is_stale(visits):
+    page = visits["book/claims.html"]["raw"]
+    claims = yaml.safe_load((ROOT / "data" / "claims.yml").read_text())
+    for name, claim in claims.items():
+        row = page.split(f"\n{name}\t")[-1].split("\nC")[0]
+        words = ("supported", "refuted", "undecided", "not yet run", "stale")
+        verdicts = [word for word in words if f"\t{word}" in row]
+        assert len(verdicts) == 1 and verdicts != ["stale"], (name, row)
+        assert (verdicts == ["not yet run"]) == ("planned" in claim), (name, row)
 
 
 def test_search_finds_a_term(built, browser):

@@ -257,8 +257,8 @@ def _run_all(todo: Mapping[Chapter, tuple[Mapping[str, Any], Path]], profile: st
             # One thread: the workers are to have the cores, and sums must not depend on how many there are.
             environment = os.environ | {engine.SCHEDULER: address, "OMP_NUM_THREADS": "1", progress.STYLE: "lines"}
             children[chapter.name] = subprocess.Popen(
-                [sys.executable, "-m", "falloff.cli", "execute", job], env=environment, text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                [sys.executable, "-m", "falloff.cli", "execute", job], env=environment, encoding="utf-8",
+                errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches this process, which stops them in order
             )
         log.info("running %d chapters; what they train is kept in %s", len(children), project_root() / "runs")

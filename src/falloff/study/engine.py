@@ -13,10 +13,11 @@ import dask
 import pandas as pd
 import torch
 from dask.system import CPU_COUNT
-from distributed import Client, LocalCluster, as_completed
+from distributed import Client, Future, LocalCluster, as_completed
 from distributed.system import MEMORY_LIMIT
 
 from falloff import data
+from falloff.study import digests
 from falloff.study.progress import Progress
 from falloff.study.store import Store, flat, identity, key
 from falloff.training import Record, Run, check_device, train
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 SCHEDULER = "FALLOFF_SCHEDULER"
 GPU_SLOTS = "FALLOFF_GPU_SLOTS"
+TASKS = 500  # at most so many, nearly: thousands of short runs go to the workers some at a time
 WORKER_MEMORY = 1.5 * 2**30  # bytes that one training of the study may need, PyTorch included
 
 # Dask's own setting gives freed memory back to the system at once; each training step would then fault its maps in
@@ -130,9 +132,9 @@ def _finished(
     progress = Progress(len(wanted), len(wanted) - len(missing))
     try:
         for name, error in _compute(missing, store, train):
-            found[name] = store.read(name) if error is None else None
-            errors[name] = error or (None if found[name] else "its record could not be read")
-            if errors[name]:
+            found[name] = store.read(name)  # it may be there though the word of it was lost
+            if found[name] is None:
+                errors[name] = error or "its record could not be read"
                 log.warning("a run failed: %s: %s", wanted[name], errors[name])
             progress.advance(None if found[name] is None else flat(found[name]))
     finally:
@@ -146,18 +148,20 @@ def _compute(
     """Train the missing runs; each one's key as it ends, and why it failed if it did."""
     if not missing:
         return
+    jobs = {name: (_resolved(one), identity(one)) for name, one in missing.items()}
+    names, size = list(missing), max(1, len(missing) // TASKS)
+    parts = [names[start : start + size] for start in range(0, len(names), size)]
     with cluster({one.device for one in missing.values()}) as address, _client(address) as client:
-        jobs = [_resolved(one) for one in missing.values()]
-        # Two clients that ask one scheduler for the same key share one computation.
         futures = client.map(
-            _train, jobs, [identity(one) for one in jobs], folder=store.folder, train=train, pure=False,
-            key=[f"train-{name}-{store.folder}" for name in missing],
+            _train_all, [[jobs[name] for name in part] for part in parts], folder=store.folder, train=train, pure=False,
+            # Two clients that ask one scheduler for the same key share one computation.
+            key=[f"train-{digests.of_text(*part)[:24]}-{store.folder}" for part in parts],
         )
-        names = dict(zip(futures, missing, strict=True))
-        left = set(names.values())
+        asked, left = dict(zip(futures, parts, strict=True)), set(names)
         for future in as_completed(futures, raise_errors=False, loop=client.loop):
-            left.discard(names[future])
-            yield names[future], _outcome(future, client)
+            part = asked[future]
+            left.difference_update(part)
+            yield from zip(part, _outcomes(future, len(part)), strict=True)
         for name in left:  # the scheduler went away, and with it what it was asked for
             yield name, _LOST
 
@@ -165,14 +169,14 @@ def _compute(
 _LOST = "the scheduler was lost; what had finished is stored, a rerun does the rest"
 
 
-def _outcome(future: Any, client: Client) -> str | None:
-    """Why a run failed, or None."""
+def _outcomes(future: Future, count: int) -> list[str | None]:
+    """Why each run of a task failed, or None."""
     if future.status == "finished":
         return future.result()
     if future.status in ("cancelled", "lost"):
-        return _LOST
+        return [_LOST] * count
     error = future.exception()
-    return f"{type(error).__name__}: {error}"
+    return [f"{type(error).__name__}: {error}"] * count
 
 
 @contextmanager
@@ -194,17 +198,21 @@ def _resolved(one: Run) -> Run:
     return one.replace(precision=one.describe()["precision"])
 
 
-def _train(
-    one: Run, asked: dict[str, str], *, folder: Path, train: Callable[..., Record] = train
-) -> str | None:
+def _train_all(
+    jobs: list[tuple[Run, dict[str, str]]], *, folder: Path, train: Callable[..., Record]
+) -> list[str | None]:
     """What a worker does: train and store; what went wrong comes back as words."""
+    return [_train(one, asked, Store(folder), train) for one, asked in jobs]
+
+
+def _train(one: Run, asked: dict[str, str], store: Store, train: Callable[..., Record]) -> str | None:
     try:
         here = identity(one)
         if differing := [part for part in asked if here[part] != asked[part]]:
             return f"the worker's {' and '.join(differing)} differ from those of the process that asks"
         if one.device == "cuda" and torch.cuda.device_count() > 1:  # share out the GPUs
             torch.cuda.set_device(os.getpid() % torch.cuda.device_count())
-        Store(folder).get_or_train(one, train=train)
+        store.get_or_train(one, train=train)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return None

@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import stats
 
 Values = Sequence[float] | np.ndarray | pd.Series
+Statistic = Callable[..., float | np.ndarray]
 NAN, INF = math.nan, math.inf
 
 
@@ -93,13 +94,13 @@ def summary(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
 # Several tasks.
 
 
-def task_mean(*scores: np.ndarray, axis: int = -1) -> np.ndarray:
+def task_mean(*scores: np.ndarray, axis: int = -1) -> float | np.ndarray:
     """Mean over tasks of the mean over each task's runs: every task counts alike, however many runs it has."""
     return np.mean([np.mean(task, axis=axis) for task in scores], axis=0)
 
 
-def interquartile_mean(*scores: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Mean of the middle half of all runs, those of every task taken together (Agarwal et al. 2021, section 4.3).
+def interquartile_mean(*scores: np.ndarray, axis: int = -1) -> float | np.ndarray:
+    """Mean of the middle half of all runs, those of every task taken together (Agarwal et al. 2021, section 4).
 
     Of :math:`n` runs the :math:`\\lfloor n/4 \\rfloor` lowest and as many of the highest are left out, so where 4 does
     not divide :math:`n` more than half stay: 3 of 5, and all of 3.
@@ -109,7 +110,7 @@ def interquartile_mean(*scores: np.ndarray, axis: int = -1) -> np.ndarray:
 
 def bootstrap(
     scores_by_task: Mapping[str, Values],
-    statistic: Callable[..., np.ndarray] = task_mean,
+    statistic: Statistic = task_mean,
     confidence: float = 0.95,
     resamples: int = 9999,
     seed: int = 0,
@@ -131,7 +132,7 @@ def bootstrap(
     Raises:
         ValueError: no task, a task without a run, or an argument out of range.
 
-    Efron 1987, "Better Bootstrap Confidence Intervals"; stratified as by Agarwal et al. 2021, section 4.1.
+    Efron 1987, "Better Bootstrap Confidence Intervals"; stratified as by Agarwal et al. 2021, section 4.
     """
     tasks = _tasks("scores_by_task", scores_by_task)
     return _bca([np.where(np.isfinite(task), task, NAN) for task in tasks], statistic, confidence, resamples, seed)
@@ -160,7 +161,7 @@ def probability_of_improvement(
     Raises:
         ValueError: as for :func:`bootstrap`; the tasks differ.
 
-    Agarwal et al. 2021, section 4.3.
+    Agarwal et al. 2021, section 4.
     """
     if set(first_by_task) != set(second_by_task):
         raise ValueError(f"second_by_task must have the tasks {list(first_by_task)}, got {list(second_by_task)}")
@@ -173,16 +174,14 @@ def probability_of_improvement(
     return Interval(found.mean, *((bound, 1.0) if found.mean else (0.0, 1 - bound)), found.count)
 
 
-def _wins(*scores: np.ndarray, axis: int = -1) -> np.ndarray:
+def _wins(*scores: np.ndarray, axis: int = -1) -> float | np.ndarray:
     """U / (n m) averaged over tasks, of the first half of the samples against the second."""
     half = len(scores) // 2
     pairs = [(x[..., :, None], y[..., None, :]) for x, y in zip(scores[:half], scores[half:], strict=True)]
     return np.mean([((x > y) + 0.5 * (x == y)).mean(axis=(-2, -1)) for x, y in pairs], axis=0)
 
 
-def _bca(
-    samples: list[np.ndarray], statistic: Callable[..., np.ndarray], confidence: float, resamples: int, seed: int
-) -> Interval:
+def _bca(samples: list[np.ndarray], statistic: Statistic, confidence: float, resamples: int, seed: int) -> Interval:
     _check_confidence(confidence)
     if resamples < 100:
         raise ValueError(f"resamples must be at least 100, got {resamples!r}")
@@ -218,7 +217,7 @@ def performance_profile(
     Raises:
         ValueError: no task, tasks with different numbers of runs, or an argument out of range.
 
-    Agarwal et al. 2021, section 4.2; Clopper and Pearson 1934.
+    Agarwal et al. 2021, section 4; Clopper and Pearson 1934.
     """
     tasks, levels = _tasks("scores_by_task", scores_by_task), _flat("thresholds", thresholds)
     _check_confidence(confidence)
