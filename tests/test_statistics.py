@@ -525,3 +525,14 @@ STEPS = arrivals(a=[1, 2], b=[3, 4])
 def test_what_cannot_be_is_named(call, named):
     with pytest.raises(ValueError, match=named):
         call()
+
+
+def test_a_paired_p_value_worked_by_hand():
+    # Differences 1, 2, 3: mean 2, s = 1, t = 2 sqrt(3) = 3.4641 with 2 degrees of freedom. The two-sided p of t with 2
+    # degrees is 1 - t / sqrt(2 + t^2) = 1 - 3.4641 / sqrt(14) = 0.07418.
+    rows = pd.DataFrame(
+        {"loss": list("aaabbb"), "seed": [0, 1, 2] * 2, "ap": [1.0, 2.0, 3.0, 0.0, 0.0, 0.0]}
+    )
+    assert statistics.paired_p(rows, "ap", "a", "b") == pytest.approx(1 - 2 * math.sqrt(3 / 14), rel=1e-9)
+    assert statistics.paired_p(rows.assign(ap=0.5), "ap", "a", "b") == 1.0
+    assert math.isnan(statistics.paired_p(rows[rows["seed"] == 0], "ap", "a", "b"))
