@@ -1,0 +1,100 @@
+"""A full disk, and one that cannot be written to."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scratch import Project, changed
+from some_runs import RUNS
+
+from falloff import study
+from falloff.study import Store
+
+Mount = Callable[..., None]
+
+
+@pytest.fixture
+def mount() -> Iterator[Mount]:
+    """Calls ``mount -o OPTIONS ... FOLDER``; what was mounted goes with the test."""
+    mounted: list[Path] = []
+
+    def call(options: str, *words: str, at: Path) -> None:
+        done = subprocess.run(["mount", "-o", options, *words, at], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"this test must mount a small disk, as root: {done.stderr.strip()}")
+        mounted.append(at)
+
+    yield call
+    for folder in reversed(mounted):
+        with contextlib.suppress(subprocess.CalledProcessError):  # a remount is mounted once
+            subprocess.run(["umount", "--lazy", folder], check=True, capture_output=True)
+
+
+def full(project: Project, mount: Mount, free: int) -> None:
+    """Put the project's runs on a disk of its own that has so many bytes left."""
+    project.runs.mkdir()
+    mount("size=4m", "-t", "tmpfs", "tmpfs", at=project.runs)
+    ballast = project.runs / "ballast"
+    with ballast.open("wb") as file:
+        file.write(bytes(4 * 2**20 - free))
+
+
+def test_on_a_full_disk_runs_fail_with_words_and_go_on_once_there_is_room(
+    inside: Project, mount: Mount, expected: dict[str, Any]
+):
+    full(inside, mount, free=64 * 2**10)
+    table = study.run(RUNS)
+    failures = table["failure"].dropna()
+    assert 0 < len(failures) < len(RUNS)
+    assert failures.str.contains("No space left").all(), failures.tolist()
+    assert not inside.litter()
+    before = inside.finished()
+    assert len(before) == len(RUNS) - len(failures)
+    assert inside.results() == {name: expected[name] for name in before}
+
+    (inside.runs / "ballast").unlink()
+    assert study.run(RUNS)["failure"].isna().all()
+    assert not changed(before, inside)
+    assert inside.results() == expected
+
+
+def test_a_build_on_a_full_disk_says_so_and_the_next_one_is_whole(project: Project, mount: Mount):
+    full(project, mount, free=16 * 2**10)
+    project.chapter("01_words", "print('some words, and more of them. ' * 2000)")
+    assert project.do("falloff", "book") == 1, project.said()[-4000:]
+    assert "No space left" in project.said()
+    assert not project.finished()
+    assert not project.litter()
+    (project.runs / "ballast").unlink()
+    assert project.do("falloff", "book") == 0, project.said()[-4000:]
+    assert set(project.finished()) == {"01_words.ipynb"}
+
+
+def test_where_nothing_can_be_written_what_is_stored_is_read_and_the_rest_fails(inside: Project, mount: Mount):
+    stored, missing = RUNS[:2], RUNS[2:4]
+    for run in stored:
+        Store(inside.runs).get_or_train(run)
+    inside.chapter("01_words", 'print("some words")')
+    assert inside.do("falloff", "book") == 0, inside.said()[-4000:]
+    mount("bind", str(inside.runs), at=inside.runs)
+    mount("remount,bind,ro", at=inside.runs)
+    with pytest.raises(OSError, match="Read-only"):
+        (inside.runs / "file").touch()
+
+    assert study.run(stored)["failure"].isna().all()
+    assert study.record(stored[0]).weights
+    assert inside.do("falloff", "plan") == 0
+    assert inside.said().splitlines()[-1] == "01_words: up to date"
+    assert inside.do("falloff", "book") == 0, inside.said()[-4000:]
+
+    table = study.run([*stored, *missing])
+    assert table["failure"].isna().tolist() == [True, True, False, False]
+    assert table["failure"].dropna().str.contains("Read-only file system").all(), table["failure"].tolist()
+    inside.chapter("01_words", 'print("other words")')
+    assert inside.do("falloff", "book") == 1
+    assert "Read-only file system" in inside.said()

@@ -1,0 +1,109 @@
+"""A worker, a scheduler or a client is killed: what had finished is kept, and the rest is done."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+from scratch import LIMIT, Project, changed, kill, wait_for
+from some_runs import LONG, RUNS
+
+from falloff.study import Store
+from falloff.study.store import key
+from falloff.training import Checkpoint, Record, Run, train
+
+WORKER = "spawn_main"
+
+
+def begun(project: Project, sweep: subprocess.Popen, records: int = 2) -> dict[str, tuple[int, int]]:
+    """The records of a sweep that is under way."""
+    wait_for(lambda: len(project.finished()) >= records, f"{records} records", of=sweep)
+    found = project.finished()
+    assert len(found) < len(RUNS), "it was done before anything happened to it"
+    return found
+
+
+def address_in(file: Path) -> str | None:
+    """Of the scheduler that writes that file, once it is there whole."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return json.loads(file.read_text())["address"]
+    return None
+
+
+def test_a_worker_that_is_killed_costs_no_run(project: Project, expected: dict[str, Any]):
+    sweep = project.sweep()
+    before = begun(project, sweep)
+    kill(project.processes(WORKER)[0])
+    assert sweep.wait(timeout=LIMIT) == 0, project.said()[-4000:]
+    assert project.table()["failure"].isna().all()
+    assert project.results() == expected
+    assert not changed(before, project)
+    assert not project.left()
+
+
+def test_workers_end_with_their_client_and_a_rerun_does_the_rest(project: Project, expected: dict[str, Any]):
+    sweep = project.sweep()
+    begun(project, sweep)
+    kill(sweep)
+    assert not project.left()
+    before = project.finished()
+    assert project.sweep().wait(timeout=LIMIT) == 0, project.said()[-4000:]
+    assert project.table()["failure"].isna().all()
+    assert project.results() == expected
+    assert not changed(before, project)
+
+
+def test_a_scheduler_that_is_killed_ends_the_call_with_words(project: Project, expected: dict[str, Any]):
+    where = project.root / "scheduler.json"
+    options = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", where)
+    scheduler = project.start("python", "-m", "distributed.cli.dask_scheduler", "--port", "0", *options)
+    address = wait_for(lambda: address_in(where), "scheduler", of=scheduler)
+    worker = project.start("python", "-m", "distributed.cli.dask_worker", "--nthreads", "1", *options)
+    sweep = project.sweep(FALLOFF_SCHEDULER=address)
+    begun(project, sweep)
+    kill(scheduler)
+    assert sweep.wait(timeout=90) == 0, project.said()[-4000:]
+    failures = project.table()["failure"].dropna()
+    assert len(failures) > 0
+    assert failures.str.contains("the scheduler was lost").all()
+
+    kill(worker)
+    project.kill_all()
+    before = project.finished()
+    assert project.sweep().wait(timeout=LIMIT) == 0, project.said()[-4000:]
+    assert project.table()["failure"].isna().all()
+    assert project.results() == expected
+    assert not changed(before, project)
+
+
+def test_a_long_run_goes_on_from_its_checkpoint_as_if_nothing_had_happened(inside: Project):
+    whole = train(LONG)
+    checkpoint = inside.runs / "checkpoints" / f"{key(LONG)}.pt"
+
+    def state() -> int:
+        return checkpoint.stat().st_ino if checkpoint.exists() else 0
+
+    sweep = inside.sweep("long")
+    first = wait_for(state, "checkpoint", of=sweep)
+    for worker in inside.processes(WORKER):
+        kill(worker)
+    wait_for(lambda: state() not in (0, first), "checkpoint of another worker", of=sweep)
+    kill(sweep)
+    assert not inside.left()
+
+    steps: list[int] = []
+
+    def watched(run: Run, checkpoint: Checkpoint) -> Record:
+        steps.append(checkpoint.load()["step"])
+        return train(run, progress=lambda step, of: steps.append(step), checkpoint=checkpoint)
+
+    found = Store(inside.runs).get_or_train(LONG, train=watched)
+    assert 0 < steps[0] < LONG.steps
+    assert steps == sorted(steps)
+    assert repr((found.curve, found.validation, found.final)) == repr((whole.curve, whole.validation, whole.final))
+    assert all(torch.equal(found.weights[name], value) for name, value in whole.weights.items())
+    assert not checkpoint.exists()

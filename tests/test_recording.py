@@ -1,0 +1,329 @@
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from falloff import cli
+from falloff.study import engine, experiments, progress, recording
+from falloff.study.experiments import Experiment, settings
+from falloff.study.profiles import PROFILES
+
+CLAIMS = {
+    "C1": {"claim": "One is better.", "chapter": "01_one", "experiment": "pair", "decided_by": [
+        {"what": "AP of one minus the other's", "metric": "ap", "difference": ["focal", "bce"], "above": 0}]},
+    "C2": {"claim": "Hardly any points are found.", "chapter": "01_one", "experiment": "pair", "decided_by": [
+        {"what": "AP", "metric": "ap", "of": "bce", "below": 9}]},
+    "C3": {"claim": "The formula says so.", "chapter": "01_one", "decided_by": [
+        {"what": "Ratio", "number": "ratio", "above": 0}]},
+    "C4": {"claim": "Others say so.", "planned": "Some day."},
+}
+SMALL = {"dataset": "spots", "width": 2, "batch": 4, "steps": 2, "evaluations": 1, "seeds": [0, 1, 2], "rates": [0.01]}
+PAIR = Experiment(question="Which?", losses=("focal", "bce"), variants={"gamma 0": {"gamma": 0.0}})
+
+
+@pytest.fixture(scope="module")
+def project(spots, tmp_path_factory):
+    """The root of a project with one small experiment, and a worker for it."""
+    root = tmp_path_factory.mktemp("project")
+    (root / "data").mkdir()
+    (root / "data" / "claims.yml").write_text(yaml.safe_dump(CLAIMS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(engine.SCHEDULER, raising=False)
+        patch.setenv("FALLOFF_ROOT", str(root))
+        patch.setenv(progress.STYLE, "lines")
+        patch.setattr(engine, "CPU_COUNT", 1)
+        patch.setitem(PROFILES, "tiny", SMALL)
+        for module in (experiments, recording):
+            patch.setattr(module, "EXPERIMENTS", {"pair": PAIR})
+        with engine.cluster() as address:
+            patch.setenv(engine.SCHEDULER, address)
+            yield root
+
+
+@pytest.fixture(scope="module")
+def recorded(project):
+    """The manifest of what was recorded."""
+    [path] = recording.record("tiny")
+    return path
+
+
+@pytest.fixture
+def copied(recorded, project, tmp_path, monkeypatch):
+    """The manifest in a copy of the project, without its runs, that a test may change."""
+    shutil.copytree(project / "data", tmp_path / "data")
+    monkeypatch.setenv("FALLOFF_ROOT", str(tmp_path))
+    return tmp_path / recorded.relative_to(project)
+
+
+@pytest.fixture
+def falloff(capsys):
+    """The command, here and now: its exit status and what it said."""
+    before, handlers = signal.getsignal(signal.SIGTERM), list(logging.getLogger("falloff").handlers)
+
+    def run(*words):
+        capsys.readouterr()
+        status = cli.main(list(words))
+        return status, capsys.readouterr()
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+    logging.getLogger("falloff").handlers = handlers
+
+
+def edit(manifest, column, change, *, role="tuning", loss="bce", **claims):
+    """Change a column of a recorded table, and its manifest so that the two agree."""
+    path, (_, table) = manifest.with_suffix(".csv"), recording.read(manifest)
+    table.loc[(table["role"] == role) & (table["loss"] == loss), column] += change
+    table.to_csv(path, index=False)
+    content = json.loads(manifest.read_text())
+    content["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    for name, verdict in claims.items():
+        content["claims"][name]["verdict"] = verdict
+    manifest.write_text(json.dumps(content))
+
+
+def bytes_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "verified.json"}
+
+
+# Recording.
+
+
+def test_a_record_is_a_table_and_what_one_must_know_of_it(recorded, project):
+    assert recorded == project / "data" / "recorded" / "tiny" / "pair.json"
+    assert sorted(path.name for path in recorded.parent.iterdir()) == ["pair.csv", "pair.json"]
+    manifest, table = recording.read(recorded)
+    assert table["role"].value_counts().to_dict() == {"tuning": 2, "reported": 6, "variant": 3}
+    assert (manifest["experiment"], manifest["question"], manifest["profile"]) == ("pair", "Which?", "tiny")
+    assert (manifest["runs"], manifest["seeds"], manifest["rates"]) == (11, [0, 1, 2], [0.01])
+    assert manifest["base"]["dataset"] == "spots" and manifest["base"]["precision"] in ("float32", "bfloat16")
+    assert {"code", "data", "commit", "clean", "versions", "machine", "date", "tolerance", "seconds"} <= manifest.keys()
+    assert manifest["claims"].keys() == {"C1", "C2"}  # those of this experiment
+    assert manifest["claims"]["C2"]["verdict"] == "supported"
+    assert manifest["sha256"] == hashlib.sha256(recorded.with_suffix(".csv").read_bytes()).hexdigest()
+
+
+def test_what_is_read_back_is_what_was_measured_to_the_last_bit(recorded, capsys):
+    capsys.readouterr()
+    measured = PAIR.run(**settings("tiny"))
+    assert "to do" not in capsys.readouterr().err  # nothing was computed again
+    _, table = recording.read(recorded)
+    assert table.columns.tolist() == measured.columns.tolist()
+    numbers = measured.select_dtypes("number").columns
+    assert {"ap", "val_error", "calibration_error", "learning_rate", "seed"} <= set(numbers)
+    for name in numbers:
+        assert repr(table[name].tolist()) == repr(measured[name].tolist())
+    assert table["loss_options"].map(json.loads).tolist() == measured["loss_options"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ({"profile": "huge"}, "profile must be one of"),
+        ({"names": ["pairs"]}, "no experiment is named 'pairs'; known: pair"),
+        ({"device": "tpu"}, "device must be"),
+    ],
+)
+def test_what_cannot_be_recorded_is_named(copied, monkeypatch, words, named):
+    monkeypatch.delenv(engine.SCHEDULER)
+    monkeypatch.setattr(engine, "cluster", lambda *_: pytest.fail("workers were started"))
+    before = bytes_of(copied.parent)
+    with pytest.raises(ValueError, match=named):
+        recording.record(**{"profile": "tiny", **words})
+    assert bytes_of(copied.parent) == before
+
+
+# Replays.
+
+
+def test_a_replay_here_gives_identical_runs_and_claims(copied, falloff):
+    before = bytes_of(copied.parent)
+    status, said = falloff("verify", "--profile", "tiny", "--all")
+    assert status == 0 and "0 of 11 stored, 11 to do" in said.err
+    assert "13 identical; 0 within tolerance; 0 within seed noise; 0 different" in said.out
+    assert bytes_of(copied.parent) == before
+    found = json.loads((copied.parent / "verified.json").read_text())
+    assert len(found["runs"]) == found["total"] == 11 and {row["verdict"] for row in found["runs"]} == {"identical"}
+    assert found["claims"]["C2"] == {"verdict": "supported", "compared": "identical", "runs": 3, "replayed": 3}
+    assert found["claims"]["C1"]["runs"] == 6 and {"machine", "versions", "commit", "date"} <= found.keys()
+
+
+def test_a_replay_is_a_sample_and_computes_anew_each_time(copied, falloff):
+    for _ in range(2):
+        status, said = falloff("verify", "--profile", "tiny")
+        assert status == 0 and "0 of 6 stored, 6 to do" in said.err
+    assert len(json.loads((copied.parent / "verified.json").read_text())["runs"]) == recording.SAMPLE
+    assert not (copied.parents[3] / "runs" / "replays").exists()
+
+
+def test_a_recorded_value_that_does_not_come_out_is_told_by_how_far_it_is_off(copied, falloff):
+    edit(copied, "ap", 1e-6, role="tuning", loss="bce")
+    edit(copied, "ap", 0.01, role="tuning", loss="focal")
+    before = bytes_of(copied.parent)
+    status, said = falloff("verify", "--profile", "tiny", "--all")
+    assert status == 0 and "11 identical; 1 within tolerance; 1 within seed noise; 0 different" in said.out
+    rows = json.loads((copied.parent / "verified.json").read_text())["runs"]
+    found = {row["loss"]: row for row in rows if row["verdict"] != "identical"}
+    assert found["bce"]["verdict"] == "within tolerance" and found["focal"]["verdict"] == "within seed noise"
+    assert found["focal"]["recorded"] - found["focal"]["replayed"] == pytest.approx(0.01)
+    assert bytes_of(copied.parent) == before
+
+
+def test_what_does_not_come_out_at_all_is_different_and_so_is_the_exit_status(copied, falloff):
+    edit(copied, "ap", 0.9, role="tuning", loss="bce")
+    edit(copied, "ap", -5.0, role="reported", loss="bce", C1="supported")  # by which one would be better
+    status, said = falloff("verify", "--profile", "tiny", "--all")
+    assert status == 1 and "C1: undecided, different (6 of 6 runs replayed)" in said.out
+    rows = json.loads((copied.parent / "verified.json").read_text())["runs"]
+    assert sorted((row["loss"], row["role"]) for row in rows if row["verdict"] == "different") == [
+        ("bce", "reported"), ("bce", "reported"), ("bce", "reported"), ("bce", "tuning")
+    ]
+
+
+def test_a_manifest_whose_verdict_is_not_that_of_its_table_is_different(copied, falloff):
+    edit(copied, "ap", 0.0, C2="refuted")
+    status, said = falloff("verify", "--profile", "tiny")
+    assert status == 1 and "C2: supported, different" in said.out
+
+
+def test_a_claim_that_something_else_decides_by_now_is_different_and_one_in_other_words_is_not(copied, falloff):
+    changed = json.loads(json.dumps(CLAIMS))
+    changed["C1"] |= {"claim": "It truly is."}
+    changed["C1"]["decided_by"][0]["what"] = "By how much"
+    changed["C2"]["decided_by"][0]["below"] = 8
+    (copied.parents[2] / "claims.yml").write_text(yaml.safe_dump(changed))
+    status, said = falloff("verify", "--profile", "tiny")
+    assert status == 1 and "C2: supported, different" in said.out and "C1: undecided, identical" in said.out
+
+
+@pytest.mark.parametrize("how", ["csv", "no csv", "no digest", "json"])
+def test_what_was_edited_by_hand_is_refused(copied, falloff, how):
+    table = copied.with_suffix(".csv")
+    if how == "csv":
+        text = table.read_text()
+        place = text.rindex("0.")
+        table.write_text(text[:place] + "1." + text[place + 2 :])
+    elif how == "no csv":
+        table.unlink()
+    elif how == "no digest":
+        copied.write_text(json.dumps({"experiment": "pair"}))
+    else:
+        copied.write_text(copied.read_text()[:-20])
+    status, said = falloff("verify", "--profile", "tiny")
+    assert status == 2 and str(table if how == "csv" else copied) in said.err and "to do" not in said.err
+    assert not (copied.parent / "verified.json").exists()
+
+
+def test_a_profile_of_which_nothing_is_recorded_is_named(copied, falloff):
+    status, said = falloff("verify", "--profile", "full")
+    assert status == 2 and "nothing is recorded for profile 'full'" in said.err
+
+
+# Words for differences, worked by hand.
+
+METRICS = {"ap": 0.5, "val_ap": 0.5, "error": 1.0, "steps_to_ap": 10.0, "learning_rate": 0.1}
+TOLERANCE = {"error": 0.01, "steps_to_ap": 0.0, "default": 0.002}
+
+
+def compared(**changes):
+    """The word for a run whose recorded AP is 0.5 and whose loss has 0.49, 0.50 and 0.51: s = 0.01."""
+    table = pd.DataFrame([METRICS | {"ap": ap, "loss": "bce", "role": "reported"} for ap in (0.49, 0.5, 0.51)])
+    return recording.compare(table.iloc[1], table.iloc[1].to_dict() | changes, table, TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, "identical"),
+        ({"learning_rate": 0.2}, "identical"),  # which was not measured
+        ({"ap": 0.5 + 1e-12}, "within tolerance"),
+        ({"ap": 0.5019}, "within tolerance"), ({"ap": 0.5021}, "within seed noise"),
+        ({"val_ap": 0.4981}, "within tolerance"), ({"val_ap": 0.9}, "within seed noise"),  # no claim rests on it
+        ({"error": 1.009}, "within tolerance"), ({"error": 1.011}, "within seed noise"),
+        ({"steps_to_ap": 11.0}, "within seed noise"),
+        # One metric is watched, so t of 2 degrees of freedom at 97.5 %: 4.3027 * 0.01 * sqrt(2) = 0.06085.
+        ({"ap": 0.5608}, "within seed noise"), ({"ap": 0.5609}, "different"), ({"ap": 0.4391}, "different"),
+        ({"ap": math.nan}, "different"),
+        ({"error": math.nan}, "within seed noise"),
+    ],
+)
+def test_a_word_says_how_far_a_run_is_off(copied, changes, word):
+    assert compared(**changes) == word
+
+
+def test_each_of_several_watched_metrics_gets_its_share_of_the_level(copied):
+    # Two metrics, so 98.75 %: t of 2 degrees of freedom is (2p - 1) / sqrt(2p(1 - p)) = 6.2053, and the bound 0.08776.
+    changed = json.loads(json.dumps(CLAIMS))
+    changed["C2"]["decided_by"][0]["metric"] = "val_ap"
+    (copied.parents[2] / "claims.yml").write_text(yaml.safe_dump(changed))
+    assert compared(ap=0.5877) == "within seed noise" and compared(ap=0.5878) == "different"
+    assert compared(val_ap=0.51) == "different"  # which no seed changes
+
+
+def test_what_is_undefined_in_both_is_the_same():
+    table = pd.DataFrame([METRICS | {"ap": math.nan, "loss": "bce", "role": "reported"}] * 2)
+    assert recording.compare(table.iloc[0], table.iloc[1], table, TOLERANCE) == "identical"
+
+
+@pytest.mark.parametrize("end", [math.inf, -math.inf])
+def test_ends_of_an_interval_beyond_all_bounds_can_be_the_same(end):
+    assert recording._difference(end, end) == 0.0
+    assert recording._difference(end, -end) == recording._difference(end, 1.0) == math.inf
+
+
+# Without what only the book and the charts need.
+
+HOOK = """
+import sys
+from importlib.machinery import PathFinder
+
+class Rest(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        top = name.partition(".")[0]
+        return None if top.startswith("jupyter") or top in %r else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Rest
+"""
+REFUSED = ("papermill", "nbformat", "nbclient", "matplotlib", "sphinx", "myst_nb", "tqdm", "IPython", "tabulate",
+           "ipykernel", "seaborn", "pytest", "hypothesis")
+SCRIPT = """
+import sys
+from falloff.cli import main
+
+if __name__ == "__main__":
+    from falloff.study.experiments import EXPERIMENTS, Experiment
+    from falloff.study.profiles import PROFILES
+    from falloff.training import Run, train
+
+    PROFILES["tiny"] = %r | {"seeds": [0]}
+    EXPERIMENTS.clear()
+    EXPERIMENTS["pair"] = Experiment(question="Which?", losses=("focal", "bce"))
+    train(Run(dataset="spots", width=2, steps=2, batch=4, evaluations=2))
+    sys.exit(main(["record", "--profile", "tiny"]) or main(["verify", "--profile", "tiny"]))
+"""
+
+
+def test_recording_and_replaying_need_nothing_that_only_the_book_needs(project, tmp_path):
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(HOOK % (REFUSED,))
+    (tmp_path / "script.py").write_text(SCRIPT % SMALL)
+    root = tmp_path / "root"
+    shutil.copytree(project / "data", root / "data", ignore=shutil.ignore_patterns("recorded"))
+    path = [str(tmp_path / "hook"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=120,
+        env=os.environ | {"FALLOFF_ROOT": str(root), "PYTHONPATH": os.pathsep.join(path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(root, "data", "recorded", "tiny", "pair.csv").exists() and "identical; 0 within" in done.stdout

@@ -1,0 +1,408 @@
+import dataclasses
+import importlib.util
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scenes import set_arrays, write_set
+
+import falloff
+from falloff import losses
+from falloff.study import digests, files, store
+from falloff.study.store import Checkpoint, Store
+from falloff.training import Run, train
+
+TINY = Run(dataset="spots", width=2, steps=2, batch=4, evaluations=2)
+
+
+@pytest.fixture(scope="module")
+def trained(spots):
+    return train(TINY)
+
+
+def same(one, other, *, but=("weights",)):
+    """Equal records to the last bit, NaN being equal to NaN."""
+    plain = [repr([getattr(r, f.name) for f in dataclasses.fields(r) if f.name not in but]) for r in (one, other)]
+    return plain[0] == plain[1] and one.weights.keys() == other.weights.keys() and all(
+        torch.equal(one.weights[name], other.weights[name]) for name in one.weights
+    )
+
+
+def listed(folder):
+    """All files under a folder, hidden ones too."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+# The key.
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"loss_options": {"sigma": 1.5}},
+        {"optimizer": "adam", "schedule": "cosine", "size": None},
+        {"learning_rate": 0.003, "loss_options": {"beta": 4, "alpha": 2.0}},
+    ],
+)
+def test_naming_a_default_changes_no_key(spots, named):
+    assert store.key(TINY.replace(**named)) == store.key(TINY)
+
+
+@pytest.mark.parametrize("whole", [{"learning_rate": 1}, {"bias": 0}, {"head_std": 0}, {"loss_options": {"alpha": 3}}])
+def test_an_integer_and_the_same_float_have_one_key(spots, whole):
+    as_float = {
+        name: {"alpha": 3.0} if name == "loss_options" else float(value) for name, value in whole.items()
+    }
+    assert store.key(TINY.replace(**whole)) == store.key(TINY.replace(**as_float)) != store.key(TINY)
+
+
+def test_gpus_are_alike_and_no_cpu(spots):
+    one, two, three, cpu = (
+        store.key(TINY.replace(device=name, precision="float32")) for name in ("cuda", "cuda:0", "cuda:1", "cpu")
+    )
+    assert one == two == three != cpu
+
+
+def test_a_precision_left_open_is_what_it_comes_to(spots):
+    keys = {name: store.key(TINY.replace(precision=name)) for name in ("auto", "float32", "bfloat16")}
+    assert keys["float32"] != keys["bfloat16"] and keys["auto"] == keys[TINY.describe()["precision"]]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"seed": 1}, {"steps": 3}, {"batch": 5}, {"width": 3}, {"loss": "mse"}, {"loss_options": {"sigma": 2.0}},
+     {"evaluations": 1}, {"optimizer": "sgd"}, {"schedule": "constant"}, {"head_std": 0.1}, {"bias": -1.0}],
+    ids=lambda other: next(iter(other)),
+)
+def test_other_runs_have_other_keys(spots, other):
+    assert store.key(TINY.replace(**other)) != store.key(TINY)
+
+
+def test_other_data_of_the_same_name_have_another_key(spots, tmp_path, monkeypatch):
+    before = store.key(TINY)
+    write_set(tmp_path, "spots", images=set_arrays()["images"] // 2)
+    monkeypatch.setenv("FALLOFF_DATA", str(tmp_path))
+    assert store.key(TINY) != before
+
+
+def test_another_version_of_torch_has_another_key(spots, monkeypatch):
+    before = store.key(TINY)
+    monkeypatch.setattr(torch, "__version__", "0.4.1")
+    assert store.key(TINY) != before
+
+
+@pytest.fixture(scope="module")
+def changed_by(tmp_path_factory):
+    """The losses whose runs get another key when some text is added to a file of the package; of a copy, here."""
+    copy = tmp_path_factory.mktemp("copied") / "falloff"
+    shutil.copytree(Path(falloff.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def keys():
+        spec = importlib.util.spec_from_file_location("store_of_the_copy", store.__file__)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return {name: module.key(Run(loss=name)) for name in losses.names()}
+
+    def changed(file, text="\nchanged = 1\n"):
+        path = copy / file
+        source = path.read_text()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(digests, "PACKAGE", copy)
+            before = keys()
+            path.write_text(source + text)
+            after = keys()
+        path.write_text(source)
+        return {name for name in before if before[name] != after[name]}
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("file", "of_these", "not_of"),
+    [("losses/whole.py", {"dice", "dsnt"}, {"bce", "mse"}), ("losses/pixelwise.py", {"bce", "mse"}, {"dice", "dsnt"})],
+)
+def test_a_loss_changes_the_keys_of_its_own_modules_runs_alone(changed_by, file, of_these, not_of):
+    changed = changed_by(file)
+    assert of_these <= changed and not not_of & changed
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["training.py", "metrics.py", "decode.py", "heatmaps.py", "points.py", "data/digits.py", "data/npz.py",
+     "models/unet.py", "losses/base.py", "losses/normalizers.py", "losses/charges.py", "losses/autograd.py"],
+)
+def test_what_every_run_computes_with_changes_every_key(changed_by, file):
+    assert changed_by(file) == set(losses.names())
+
+
+@pytest.mark.parametrize("file", ["study/engine.py", "study/store.py", "cli.py", "plots/style.py"])
+def test_what_only_looks_at_runs_changes_no_key(changed_by, file):
+    assert changed_by(file) == set()
+
+
+def test_comments_and_layout_change_no_key(changed_by):
+    assert changed_by("training.py", text="\n\n# A comment.\n\n\n") == set()
+
+
+# Records.
+
+
+def test_what_is_put_is_got(tmp_path, trained):
+    Store(tmp_path).put(trained)
+    assert same(Store(str(tmp_path)).get(TINY), trained)
+
+
+def test_a_record_is_one_readable_file_and_the_weights_another(tmp_path, trained):
+    path = Store(tmp_path).put(trained)
+    name = store.key(TINY)
+    assert listed(tmp_path) == [f"records/{name}.json", f"weights/{name}.pt"]
+    found = json.loads(path.read_text())
+    assert found["run"] == json.loads(json.dumps(TINY.describe()))
+    assert {"run", "curve", "validation", "final", "seconds", "versions", "machine", "code", "data", "commit", "clean",
+            "finished"} <= found.keys()
+    assert found["final"]["ap"] == trained.final["ap"] and found["versions"]["torch"] == torch.__version__
+    assert found["data"] == store.identity(TINY)["data"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@given(st.lists(st.floats(), min_size=1, max_size=4))
+def test_floats_survive_to_the_last_bit(trained, tmp_path_factory, values):
+    metrics = {str(place): value for place, value in enumerate(values)}
+    kept = Store(tmp_path_factory.mktemp("floats"))
+    kept.put(dataclasses.replace(trained, final=metrics, validation=metrics, weights={}))
+    found = kept.get(TINY)
+    assert repr(found.final) == repr(found.validation) == repr(metrics)  # repr: -0.0 is not 0.0, NaN is NaN
+
+
+def test_other_runs_are_not_there(tmp_path, trained):
+    Store(tmp_path).put(trained)
+    assert Store(tmp_path).get(TINY.replace(seed=1)) is None
+    assert Store(tmp_path / "elsewhere").get(TINY) is None
+    assert not (tmp_path / "elsewhere").exists()  # looking makes no folder
+
+
+DAMAGE = {
+    "zero bytes": lambda text: "",
+    "truncated": lambda text: text[: len(text) // 2],
+    "foreign": lambda text: "not a record",
+    "other JSON": lambda text: "[1, 2]",
+    "another format": lambda text: text.replace(f'"format": {store.FORMAT}', '"format": 1'),
+    "another key": lambda text: text.replace(store.key(TINY), store.key(TINY.replace(seed=7))),
+    "a part missing": lambda text: "".join(line for line in text.splitlines(True) if '"final"' not in line),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_record_is_set_aside_and_the_run_done_again(tmp_path, trained, caplog, damage):
+    kept = Store(tmp_path)
+    path = kept.put(trained)
+    path.write_text(DAMAGE[damage](path.read_text()))
+    broken = path.read_bytes()
+    assert kept.read(store.key(TINY)) is None
+    assert path.name in caplog.text and "set aside" in caplog.text
+    assert not path.exists() and path.with_name(path.name + ".damaged").read_bytes() == broken
+    assert same(kept.get_or_train(TINY), trained, but=("weights", "seconds"))
+    assert same(kept.get(TINY), trained, but=("weights", "seconds"))
+
+
+def flipped(weights, trained):
+    """A file with one bit of the net's last layer turned over."""
+    content = bytearray(weights)
+    content[content.find(trained.weights["head.weight"].numpy().tobytes())] ^= 1
+    return bytes(content)
+
+
+def foreign(tmp_path):
+    torch.save({"another": torch.zeros(1)}, tmp_path / "another.pt")
+    return (tmp_path / "another.pt").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["missing", "zero bytes", "truncated", "one bit", "of another net"])
+def test_damaged_weights_are_set_aside_and_the_run_done_again(tmp_path, trained, caplog, damage):
+    kept = Store(tmp_path / "runs")
+    record = kept.put(trained)
+    path = tmp_path / "runs" / "weights" / f"{record.stem}.pt"
+    whole = path.read_bytes()
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes({
+            "zero bytes": b"", "truncated": whole[: len(whole) // 2], "one bit": flipped(whole, trained),
+            "of another net": foreign(tmp_path),
+        }[damage])
+    assert kept.get(TINY) is None
+    assert path.name in caplog.text and "done again" in caplog.text
+    assert same(kept.get_or_train(TINY), trained, but=("weights", "seconds"))
+    assert same(kept.get(TINY), trained, but=("weights", "seconds"))
+
+
+def test_a_write_that_fails_leaves_what_was_there_and_no_litter(tmp_path):
+    target = tmp_path / "deep" / "file"
+    with files.written(target) as temporary:
+        temporary.write_text("first")
+        assert not target.exists()
+    with pytest.raises(RuntimeError), files.written(target) as temporary:
+        temporary.write_text("second, half don")
+        raise RuntimeError
+    assert target.read_text() == "first"
+    assert listed(tmp_path) == ["deep/file"]
+    assert target.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_record_that_cannot_be_written_leaves_the_old_one(tmp_path, trained):
+    kept = Store(tmp_path)
+    kept.put(trained)
+    before = listed(tmp_path)
+    with pytest.raises(TypeError):
+        kept.put(dataclasses.replace(trained, final={"ap": object()}))
+    with pytest.raises(Exception, match="pickle"):
+        kept.put(dataclasses.replace(trained, weights={"net": lambda: None}))
+    assert listed(tmp_path) == before
+    assert same(kept.get(TINY), trained)
+
+
+# Several processes. The script forks after its imports: one start of Python for all of them.
+
+SCRIPT = """
+import os, signal, sys, time
+from pathlib import Path
+import torch
+from falloff.study import store
+from falloff.study.store import Store
+from falloff.training import Run, train
+
+torch.set_num_threads(1)
+home = Path(sys.argv[1])
+run = Run(dataset="spots", width=2, steps=12, batch=4, evaluations=2)
+store.CHECKPOINT_EVERY = 0.0
+
+def noted(run, checkpoint):
+    with open(home / "trainings", "a") as file:
+        file.write("resumed\\n" if checkpoint.path.exists() else "fresh\\n")
+    return train(run, checkpoint=checkpoint)
+
+def want():
+    if child := os.fork():
+        return child
+    record = Store(home / "runs").get_or_train(run, train=noted)
+    (home / f"final-{os.getpid()}").write_text(repr([record.final, record.curve, record.validation]))
+    os._exit(0)
+
+first = want()
+while not list((home / "runs").glob("checkpoints/*.pt")):
+    time.sleep(0.005)
+os.kill(first, signal.SIGKILL)
+os.waitpid(first, 0)
+assert list((home / "runs" / "locks").iterdir()) and not (home / f"final-{first}").exists()
+for child in [want() for _ in range(3)]:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_of_processes_that_want_one_run_one_does_it_and_goes_on_from_one_that_was_killed(spots, tmp_path):
+    subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], check=True, env=os.environ, timeout=120)
+    assert (tmp_path / "trainings").read_text().split() == ["fresh", "resumed"]
+    whole = train(TINY.replace(steps=12))
+    got = [path.read_text() for path in tmp_path.glob("final-*")]
+    assert got == [repr([whole.final, whole.curve, whole.validation])] * 3
+    name = store.key(whole.run)
+    assert listed(tmp_path / "runs") == [f"records/{name}.json", f"weights/{name}.pt"]  # no lock, no checkpoint
+
+
+def test_a_stored_run_needs_neither_lock_nor_training(tmp_path, trained):
+    kept = Store(tmp_path)
+    kept.put(trained)
+    assert same(kept.get_or_train(TINY, train=lambda *_, **__: pytest.fail("it was trained again")), trained)
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("records", "weights")] == []
+
+
+# Checkpoints.
+
+
+class Every(Checkpoint):
+    """A checkpoint at every step, all of which are kept."""
+
+    def __init__(self, path):
+        super().__init__(path, every=0.0)
+        self.kept = []
+
+    def save(self, state):
+        super().save(state)
+        self.kept.append(self.path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"optimizer": "adam"},
+        {"optimizer": "sgd", "loss": "focal", "schedule": "constant"},
+        {"optimizer": "adamw", "loss": "bce", "loss_options": {"normalizer": "running"}},
+        {"loss": "dice"},
+    ],
+    ids=["adam", "sgd", "adamw, running normalizer", "dice"],
+)
+def test_a_training_resumed_after_any_step_gives_what_an_uninterrupted_one_gives(spots, tmp_path, how):
+    run = TINY.replace(steps=4, learning_rate=0.01, **how)  # measured after steps 2 and 4
+    whole, watching = train(run), Every(tmp_path / "checkpoint.pt")
+    assert same(train(run, checkpoint=watching), whole, but=("weights", "seconds"))
+    assert len(watching.kept) == 4
+    for content in watching.kept:
+        watching.path.write_bytes(content)
+        resumed = train(run, checkpoint=Checkpoint(watching.path, every=math.inf))
+        assert same(resumed, whole, but=("weights", "seconds"))
+        assert watching.path.read_bytes() == content
+
+
+def test_the_wall_time_of_a_resumed_training_is_that_of_all_its_parts(spots, tmp_path):
+    watching = Every(tmp_path / "checkpoint.pt")
+    train(TINY, checkpoint=watching)
+    watching.save(watching.load() | {"seconds": 1000.0})
+    assert 1000.0 < train(TINY, checkpoint=Checkpoint(watching.path)).seconds < 1100.0
+
+
+@pytest.mark.parametrize("damage", ["zero bytes", "truncated", "text", "of something else"])
+def test_a_damaged_checkpoint_is_left_with_a_warning_and_the_training_starts_anew(
+    tmp_path, trained, caplog, damage
+):
+    watching = Every(tmp_path / "checkpoint.pt")
+    train(TINY, checkpoint=watching)
+    whole = watching.kept[0]
+    watching.path.write_bytes({
+        "zero bytes": b"", "truncated": whole[: len(whole) // 2], "text": b"nothing",
+        "of something else": foreign(tmp_path),
+    }[damage])
+    again = train(TINY, checkpoint=Checkpoint(watching.path))
+    assert watching.path.name in caplog.text and "starts anew" in caplog.text
+    assert same(again, trained, but=("weights", "seconds"))
+
+
+def test_a_checkpoint_stays_until_the_record_is_stored(spots, tmp_path, monkeypatch, trained):
+    monkeypatch.setattr(store, "CHECKPOINT_EVERY", 0.0)
+    kept, seen = Store(tmp_path), []
+
+    def stopped(run, checkpoint):
+        train(run, checkpoint=checkpoint)
+        seen.append(checkpoint.path.exists())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kept.get_or_train(TINY, train=stopped)
+    name = store.key(TINY)
+    assert seen == [True] and listed(tmp_path) == [f"checkpoints/{name}.pt"]
+    assert same(kept.get_or_train(TINY), trained, but=("weights", "seconds"))
+    assert listed(tmp_path) == [f"records/{name}.json", f"weights/{name}.pt"]
+
+
+def test_checkpoints_are_as_far_apart_as_they_are_told(tmp_path):
+    now, then = Checkpoint(tmp_path / "a", every=0.0), Checkpoint(tmp_path / "a", every=3600.0)
+    assert now.due() and not then.due()
+    assert then.load() is None  # nothing was saved yet
+    now.save({"step": 1})
+    assert then.load() == {"step": 1}
