@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scratch import LIMIT, Project, changed, kill, wait_for
+from scratch import LIMIT, SOME_RUNS, Project, changed, kill, wait_for
 from some_runs import LONG, RUNS
 
 from falloff.study import Store
@@ -17,6 +17,29 @@ from falloff.study.store import key
 from falloff.training import Checkpoint, Record, Run, train
 
 WORKER = "spawn_main"
+
+# Three that are killed as what they write is about to get its name.
+KILLED_WRITERS = """\
+import os, signal, sys
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+from some_runs import RUNS
+
+from falloff.study import Store, store
+
+store.CHECKPOINT_EVERY, rename = 0.0, Path.replace
+
+def dying(path, target):
+    return os.kill(os.getpid(), signal.SIGKILL) if target.parent.name == folder else rename(path, target)
+
+for folder, run in zip(("checkpoints", "weights", "records"), RUNS):
+    if os.fork() == 0:
+        Path.replace = dying
+        Store().get_or_train(run)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == -signal.SIGKILL
+"""
 
 
 def begun(project: Project, sweep: subprocess.Popen, records: int = 2) -> dict[str, tuple[int, int]]:
@@ -107,3 +130,16 @@ def test_a_long_run_goes_on_from_its_checkpoint_as_if_nothing_had_happened(insid
     assert repr((found.curve, found.validation, found.final)) == repr((whole.curve, whole.validation, whole.final))
     assert all(torch.equal(found.weights[name], value) for name, value in whole.weights.items())
     assert not checkpoint.exists()
+
+
+def test_what_killed_writers_leave_is_no_record_and_is_cleared_away(inside: Project, expected: dict[str, Any]):
+    program = inside.start("python", "-c", KILLED_WRITERS, SOME_RUNS.parent)
+    assert program.wait(timeout=LIMIT) == 0, inside.said()[-4000:]
+    assert len(inside.litter()) == 3
+    store, killed = Store(inside.runs), RUNS[:3]
+    assert [store.get(run) for run in killed] == [None, None, None]
+    for run in killed:
+        store.get_or_train(run)
+    assert inside.results() == {name: expected[name] for name in inside.finished()}
+    assert not inside.litter()
+    assert not list(inside.runs.glob("locks/*"))
