@@ -18,11 +18,12 @@ from pathlib import Path
 
 def main(words: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
-    given = _parser().parse_args(words)
-    # Told to stop, leave through the blocks that clean up.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    if "MAKELEVEL" in os.environ:
-        _end_with_parent()
+    parser = _parser()
+    given, rest = parser.parse_known_args(words)
+    if rest and any(word.startswith("-") or not hasattr(given, "parameters") for word in rest):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # name=value after an option
+        given.parameters += rest
     # Told to stop, leave through the blocks that clean up.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if "MAKELEVEL" in os.environ:
@@ -87,8 +88,9 @@ def _run(given: argparse.Namespace) -> int:
         raise ValueError(f"PARAMS must be quoted as in a shell ({error}), got {given.params!r}") from error
     from_file = parameters.from_file(given.file) if given.file else {}
     executed = chapters.run(given.chapter, from_file | parameters.pairs(words), given.profile)
-    print(f"executed: {executed}")
-    return 0
+    print(f"executed: {executed}" if executed else f"falloff: failed: {given.chapter}",
+          file=sys.stdout if executed else sys.stderr)
+    return 0 if executed else 1
 
 
 def _record(given: argparse.Namespace) -> int:

@@ -26,7 +26,7 @@ WALL_TIME = ["seconds"]
 Sweep = Callable[..., subprocess.Popen]
 
 
-@dataclass
+@dataclass(repr=False)  # pytest would print it all
 class Story:
     """What happened."""
 

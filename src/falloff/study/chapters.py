@@ -73,7 +73,7 @@ class Chapter:
         for name in ("seeds", "rates"):
             if len(set(values.get(name, []))) < len(values.get(name, [])):
                 raise ValueError(f"{name} must hold each value once, got {values[name]}")
-        if values.get("device", "cpu") != "cpu":
+        if values.get("device", "cpu") != "cpu" and not os.environ.get("FALLOFF_SCHEDULER"):  # a cluster may have it
             from falloff.training import check_device
 
             check_device(values["device"])
@@ -125,8 +125,11 @@ def find(name: str) -> Chapter:
 
 def identity(chapter: Chapter, values: Mapping[str, Any]) -> dict[str, str]:
     """What determines a chapter's outputs, part by part: cells, parameters, code, data, torch, claims."""
-    cells = [cell.source for cell in chapter.read().cells if cell.cell_type == "code"]
-    modules = set().union(*(digests.imports(cell) for cell in cells)) if cells else set()
+    code = [cell for cell in chapter.read().cells if cell.cell_type == "code"]
+    cells = [cell.source for cell in code]
+    # The cell that no page shows only checks the parameters: what it imports changes no output.
+    shown = [cell.source for cell in code if "remove-cell" not in cell.metadata.get("tags", [])]
+    modules = set().union(*map(digests.imports, shown))
     mine = [claim for claim in claims.load().values() if claim.chapter == chapter.name]
     return {
         "cells": digests.of_text(*(digests.of_source(cell) for cell in cells)),
@@ -177,7 +180,7 @@ def build(profile: str = "quick", names: Sequence[str] | None = None) -> list[st
     return _run_all({chapter: (values, chapter.executed) for chapter, values in todo.items()}, profile)
 
 
-def run(name: str, given: Mapping[str, object], profile: str = "quick") -> Path:
+def run(name: str, given: Mapping[str, object], profile: str = "quick") -> Path | None:
     """Run one chapter with some parameters.
 
     With the profile's own parameters it is the book's copy; with others it is kept beside it, under
@@ -185,7 +188,9 @@ def run(name: str, given: Mapping[str, object], profile: str = "quick") -> Path:
 
     Raises:
         ValueError, FileNotFoundError: as for :meth:`Chapter.parameters`, before a kernel starts.
-        RuntimeError: a cell failed.
+
+    Returns:
+        The executed copy, None where a cell failed.
     """
     chapter = find(name)
     values = chapter.parameters(profile, given)
@@ -194,7 +199,7 @@ def run(name: str, given: Mapping[str, object], profile: str = "quick") -> Path:
         label = digests.of_text(json.dumps(values, sort_keys=True))[:8]
         executed = folder().parent / "variants" / f"{name}-{label}.ipynb"
     if why_stale(chapter, values, executed) and _run_all({chapter: (values, executed)}, profile):
-        raise RuntimeError(f"{name} failed")
+        return None
     return executed
 
 
@@ -227,7 +232,7 @@ def execute(name: str, values: Mapping[str, Any], executed: Path, profile: str) 
                 nbformat.write(notebook, temporary)
                 if executed == chapter.executed:
                     _export_figures(notebook)
-            except papermill.PapermillExecutionError:
+            except Exception:  # of a cell, or of a kernel that died
                 working.replace(executed.with_suffix(".failed.ipynb"))
                 raise
             finally:
@@ -342,9 +347,10 @@ def _provenance_cell(stamp: Mapping[str, Any]) -> nbformat.NotebookNode:
     """The last cell of a chapter's page: a table to read, and the same for programs."""
     changed = stamp["changed"]
     own = f"with {', '.join(f'`{name}`' for name in changed)} changed" if changed else "nothing changed"
+    values = [parameters.literal(f"{name} = {value!r}") for name, value in stamp["parameters"].items()]
     shown = {
         "Profile": f"{stamp['profile']}, {own}",
-        "Parameters": ", ".join(f"`{name} = {value!r}`" for name, value in stamp["parameters"].items()) or "none",
+        "Parameters": ", ".join(values) or "none",
         "Seeds": ", ".join(map(str, stamp["seeds"])) or "none",
         "Device": f"{stamp['device']}, {stamp['machine']['model']}, {stamp['machine']['system']}",
         "Precision": f"{stamp['precision']} convolutions, float32 losses, {stamp['machine']['losses']}",
@@ -355,7 +361,7 @@ def _provenance_cell(stamp: Mapping[str, Any]) -> nbformat.NotebookNode:
         "Finished": f"{stamp['finished']}, after {stamp['seconds']:g} s (stored runs are reused)",
     }
     rows = "\n".join(f"* - {name}\n  - {re.sub(chr(10), ' ', value)}" for name, value in shown.items())
-    plain = json.dumps(stamp).replace("</", "<\\/")  # nothing in it may end the element
+    plain = json.dumps(stamp).replace("<", "\\u003c")  # nothing in it may end the element
     text = (f"## Where these numbers came from\n\n```{{list-table}}\n:class: provenance\n{rows}\n```\n\n"
             f"```{{raw}} html\n<script type=\"application/json\" id=\"provenance\">{plain}</script>\n```\n")
     return nbformat.v4.new_markdown_cell(text, metadata={"tags": ["provenance"]}, id="provenance")

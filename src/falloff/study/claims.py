@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,11 @@ class Test:
     def verdict(self, effect: Interval) -> str:
         """"supported" when all of the interval lies on the right side, "refuted" when all lies on the other."""
         if self.within is not None:
-            if math.isnan(effect.mean):
-                return "undecided"
-            return "supported" if abs(effect.mean - self.within[0]) <= self.within[1] else "refuted"
+            value, far = self.within
+            low, high = effect.low - value, effect.high - value
+            if low >= -far and high <= far:
+                return "supported"
+            return "refuted" if low > far or high < -far else "undecided"
         if self.above is not None:
             return verdict(effect, above=self.above)
         return direction(effect, "refuted", "supported", "undecided", above=self.below)
@@ -82,8 +84,8 @@ class Claim:
     planned: str | None = None
 
     def digest(self) -> str:
-        """What identifies what decides the claim: evidence for another digest is stale."""
-        return digests.of_text(repr(self.tests))[:16]
+        """What identifies what decides the claim, whatever its words: evidence for another digest is stale."""
+        return digests.of_text(repr((self.experiment, [replace(test, what="") for test in self.tests])))[:16]
 
     def verdict(self, effects: Sequence[Interval]) -> str:
         """Of all its tests together: refuted by one, supported by all."""
@@ -151,12 +153,13 @@ def load(path: Path | None = None) -> dict[str, Claim]:
         ValueError: an entry is not as the head of the file says; the message names it.
     """
     path = path or project_root() / "data" / "claims.yml"
-    return {name: _claim(name, dict(entry)) for name, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
+    return {name: _claim(name, entry) for name, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
 
 
-def _claim(name: str, entry: dict[str, Any]) -> Claim:
-    tests = entry.pop("decided_by", [])
+def _claim(name: str, entry: Mapping[str, Any]) -> Claim:
     try:
+        entry = dict(entry)
+        tests = entry.pop("decided_by", [])
         claim = Claim(name, tests=tuple(_test(dict(one)) for one in tests), **entry)
     except (TypeError, ValueError) as error:
         raise ValueError(f"claim {name}: {error}") from error
@@ -178,6 +181,11 @@ def _test(entry: dict[str, Any]) -> Test:
         given = [name for name in names if getattr(test, name) is not None]
         if len(given) != 1:
             raise ValueError(f"exactly one of {', '.join(names)} must be given, got {', '.join(given) or 'none'}")
+    thresholds = [value for value in (test.above, test.below, *(test.within or ())) if value is not None]
+    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in thresholds):
+        raise ValueError(f"a threshold must be a finite number (1.0e-6 in YAML), got {thresholds}")
+    if test.within is not None and test.within[1] < 0:
+        raise ValueError(f"within must be a value and how far from it, at least 0, got {list(test.within)}")
     if (test.number is None) != (test.metric is not None):
         raise ValueError(f"a metric must be given if, and only if, runs are measured; got {test.metric!r}")
     return test

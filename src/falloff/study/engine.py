@@ -19,7 +19,7 @@ from distributed.system import MEMORY_LIMIT
 from falloff import data
 from falloff.study import digests
 from falloff.study.progress import Progress
-from falloff.study.store import Store, flat, identity, key
+from falloff.study.store import UNKNOWN, Store, flat, identity, key
 from falloff.training import Record, Run, check_device, train
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def run(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
     """
     rows, runs = [], list(runs)
     for one, (stored, error) in zip(runs, _finished(runs, store or Store()), strict=True):
-        rows.append((one.describe() if stored is None else flat(stored)) | {"failure": error})
+        rows.append((one.describe() | UNKNOWN if stored is None else flat(stored)) | {"failure": error})
     table = pd.DataFrame(rows)
     return table.assign(failure=table["failure"].astype(object).where(table["failure"].notna(), None))
 
@@ -172,7 +172,10 @@ _LOST = "the scheduler was lost; what had finished is stored, a rerun does the r
 def _outcomes(future: Future, count: int) -> list[str | None]:
     """Why each run of a task failed, or None."""
     if future.status == "finished":
-        return future.result()
+        try:
+            return future.result()
+        except OSError:  # it comes through the scheduler
+            return [_LOST] * count
     if future.status in ("cancelled", "lost"):
         return [_LOST] * count
     error = future.exception()

@@ -188,9 +188,9 @@ def table(declared: Mapping[str, Parameter], here: Mapping[str, Any] | None = No
     differ = {name for name, parameter in declared.items() if here[name] != parameter.default}
     rows = [["Name", "Kind", "Default", *(["This run"] if differ else []), "Allowed", "Meaning"]]
     for name, parameter in declared.items():
-        shown = _literal(_text(here[name]))
+        shown = literal(_text(here[name]))
         column = [f"**{shown}**" if name in differ else shown] if differ else []
-        rows.append([_literal(name), _literal(parameter.kind), _literal(_text(parameter.default)), *column,
+        rows.append([literal(name), literal(parameter.kind), literal(_text(parameter.default)), *column,
                      _allowed(parameter), _prose(parameter.meaning)])
     cells = "\n".join("* - " + "\n  - ".join(row) for row in rows)
     return f"```{{list-table}}\n:header-rows: 1\n:class: parameters\n\n{cells}\n```\n"
@@ -316,13 +316,13 @@ def _text(value: object) -> str:
 def _allowed(parameter: Parameter) -> str:
     """The range of a number or of each item, or the choices, in Markdown."""
     if parameter.bounds:
-        span = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}".join(_literal(_number(bound)) for bound in parameter.bounds)
+        span = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}".join(literal(_number(bound)) for bound in parameter.bounds)
         return span if parameter.kind == _inner(parameter.kind) else f"each {span}"
     choices = ("true", "false") if parameter.kind == "bool" else parameter.choices
-    return ", ".join(map(_literal, choices)) if choices else "–"
+    return ", ".join(map(literal, choices)) if choices else "–"
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Text as code in Markdown, whatever backticks it holds."""
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"

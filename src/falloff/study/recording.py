@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from filelock import FileLock
 from scipy import stats
 
-from falloff import training
 from falloff.study import claims, engine
 from falloff.study.experiments import EXPERIMENTS, settings
 from falloff.study.files import project_root, written
@@ -127,7 +125,7 @@ def verify(profile: str = "quick", *, everything: bool = False, device: str | No
     home = project_root() / "runs" / "replays"
     home.parent.mkdir(exist_ok=True)
     with FileLock(home.with_suffix(".lock")):
-        rows, judged = [], {}
+        rows, judged, where = [], {}, {}
         for name, (manifest, table) in recorded.items():
             chosen = table if everything else table.loc[_sample(table)]
             fresh = _replay(chosen, device, Store(home))
@@ -138,12 +136,12 @@ def verify(profile: str = "quick", *, everything: bool = False, device: str | No
                 for (_, old), (_, new) in zip(chosen.iterrows(), fresh.iterrows(), strict=True)
             ]
             judged |= _claims(name, manifest, table, fresh)
+            where = Store(home).read(engine.key(_run(chosen.iloc[0], device)))
         shutil.rmtree(home, ignore_errors=True)  # a replay is one: the next verification computes anew
-    first = next(iter(recorded.values()))[0]
     verdict = {
         "profile": profile, "date": datetime.now(UTC).isoformat(timespec="seconds"), **commit(),
-        "machine": training.machine(training.check_device(device or first["machine"]["device"])),
-        "versions": training.versions(), "total": sum(len(table) for _, table in recorded.values()),
+        "machine": where["machine"], "versions": where["versions"],
+        "total": sum(len(table) for _, table in recorded.values()),
         "runs": rows, "claims": judged,
     }
     with written(folder(profile) / "verified.json") as temporary:
@@ -180,6 +178,8 @@ def _noise(values: pd.Series, level: float) -> float:
 
 def _difference(old: float, new: float) -> float:
     """Its size; 0 between two that are both undefined, infinite between one that is and one that is not."""
+    if old == new:  # also where both are infinite
+        return 0.0
     if pd.isna(old) or pd.isna(new):
         return 0.0 if pd.isna(old) and pd.isna(new) else math.inf
     return abs(float(old) - float(new))
@@ -260,17 +260,17 @@ def _manifest(name: str, profile: str, shared: Mapping[str, Any], table: pd.Data
                      "effects": json.loads(one.as_json())["effects"]}
         for claim in claims.load().values() if claim.experiment == name
     }
-    parts = engine.identity(base)
+    where = Store().read(engine.key(_run(table.iloc[0], None)))  # of a worker, which may be another machine
     return {
         "experiment": name, "question": EXPERIMENTS[name].question, "profile": profile, "base": base.describe(),
         "rates": sorted(table.loc[table["role"] == "tuning", "learning_rate"].unique().tolist()),
         "seeds": sorted(table.loc[table["role"] == "reported", "seed"].unique().tolist()),
         "runs": len(table), "seconds": round(float(table["seconds"].sum()), 1),
-        "code": parts["code"], "data": parts["data"], **commit(), "versions": training.versions(),
-        "machine": training.machine(torch.device(base.device)) | {"model": table["device_model"].iloc[0]},
+        "code": where["code"], "data": where["data"], **commit(), "versions": where["versions"],
+        "machine": where["machine"],
         "date": datetime.now(UTC).isoformat(timespec="seconds"), "tolerance": TOLERANCE, "claims": judged,
     }
 
 
 def _read(text: str) -> pd.DataFrame:
-    return pd.read_csv(io.StringIO(text), float_precision="round_trip", keep_default_na=True)
+    return pd.read_csv(io.StringIO(text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import logging
@@ -70,7 +71,7 @@ class Store:
     """
 
     def __init__(self, folder: Path | str | None = None) -> None:
-        self.folder = Path(folder) if folder is not None else project_root() / "runs"
+        self.folder = (Path(folder) if folder is not None else project_root() / "runs").absolute()
         self.records = self.folder / "records"
 
     def read(self, name: str) -> dict[str, Any] | None:
@@ -99,8 +100,11 @@ class Store:
             return None
         path, weights = self._weights(name), {}
         try:
-            if stored["tensors"]:
-                weights = torch.load(io.BytesIO(path.read_bytes()), weights_only=True, map_location="cpu")
+            if stored["weights"]:
+                content = path.read_bytes()
+                if hashlib.sha256(content).hexdigest() != stored["weights"]:
+                    raise ValueError("it is not the net of this record")
+                weights = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
         except Exception as error:  # a net that is gone or damaged can only be trained again
             self._set_aside(path, error)
             self._record(name).unlink(missing_ok=True)
@@ -110,13 +114,15 @@ class Store:
     def put(self, record: Record) -> Path:
         """Store a record; returns its file."""
         parts = identity(record.run)
-        name = _digest(parts)
+        name, net = _digest(parts), io.BytesIO()
+        if record.weights:
+            torch.save(record.weights, net)
         content = {
             "format": FORMAT,
             "key": name,
             "run": record.run.describe(),
             **{part: getattr(record, part) for part in _STORED},
-            "tensors": len(record.weights),
+            "weights": hashlib.sha256(net.getvalue()).hexdigest() if record.weights else None,
             "code": parts["code"],
             "data": parts["data"],
             **commit(),
@@ -124,7 +130,7 @@ class Store:
         }
         if record.weights:
             with written(self._weights(name)) as temporary:
-                torch.save(record.weights, temporary)
+                temporary.write_bytes(net.getvalue())
         lines = (f"{json.dumps(part)}: {json.dumps(value)}" for part, value in content.items())
         with written(self._record(name)) as temporary:
             temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
@@ -181,7 +187,10 @@ class Checkpoint:
     def load(self) -> dict[str, Any] | None:
         """The last state, or None; a damaged one is left out with a warning: the training starts anew."""
         try:
-            return torch.load(io.BytesIO(self.path.read_bytes()), weights_only=True, map_location="cpu")
+            digest, content = self.path.read_bytes().split(b"\n", 1)
+            if hashlib.sha256(content).hexdigest().encode() != digest:
+                raise ValueError("it is not as it was written")
+            return torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
         except FileNotFoundError:
             return None
         except Exception as error:  # whatever a damaged file makes the reader raise
@@ -194,8 +203,11 @@ class Checkpoint:
 
     def save(self, state: dict[str, Any]) -> None:
         """Write it in place of the last."""
+        content = io.BytesIO()
+        torch.save(state, content)
+        digest = hashlib.sha256(content.getvalue()).hexdigest().encode()
         with written(self.path) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(digest + b"\n" + content.getvalue())
         self.last = time.monotonic()
 
     def remove(self) -> None:
@@ -204,7 +216,16 @@ class Checkpoint:
 
 
 _STORED = ("curve", "validation", "final", "seconds", "versions", "machine")
-_NEEDED = {*_STORED, "run", "tensors", "code", "data", "commit", "clean", "finished"}
+_NEEDED = {*_STORED, "run", "weights", "code", "data", "commit", "clean", "finished"}
+
+# What falloff.training.measure gives; named here, since that module is part of every key.
+_METRICS = ("ap", "ap_worst_class", "ap_1", "ap_4", "f1", "threshold", "error", "score_at_points", "score_elsewhere",
+            "class_accuracy", "presence_auroc", "calibration_error")
+# The measured columns of a run that failed.
+UNKNOWN = {
+    **dict.fromkeys([*_METRICS, *(f"val_{name}" for name in _METRICS), "steps_to_ap", "seconds"], math.nan),
+    "device_model": None,
+}
 
 
 def flat(stored: dict[str, Any]) -> dict[str, Any]:
