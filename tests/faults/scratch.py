@@ -204,7 +204,7 @@ def wait_for(
     while not (value := condition()):
         assert time.monotonic() < give_up, f"no {what} within {seconds:g} s"
         assert of is None or of.poll() is None, f"no {what} before it ended with status {of.returncode}"
-        time.sleep(0.02)
+        time.sleep(0.03)
     return value
 
 

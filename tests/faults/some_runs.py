@@ -7,8 +7,8 @@ from falloff.study import store
 from falloff.training import Run
 
 RUNS = [
-    Run(dataset="spots", width=2, steps=100, batch=8, evaluations=2, loss=loss, seed=seed)
-    for loss in ("distance-aware", "mse") for seed in range(4)
+    Run(dataset="spots", width=2, steps=80, batch=8, evaluations=2, loss=loss, seed=seed)
+    for loss in ("distance-aware", "mse") for seed in range(6)
 ]
 LONG = RUNS[0].replace(steps=800, evaluations=8)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from scratch import GATE, LIMIT, SWEEP, Project, changed, wait_for
+from scratch import GATE, LIMIT, Project, changed, wait_for
 
 
 def test_a_killed_kernel_or_process_fails_its_own_chapter_and_a_rerun_heals_it(project: Project):
     names = ("01_kernel", "02_process", "03_neither")
     for name in names:
-        project.chapter(name, GATE.format(name=name), SWEEP)
+        project.chapter(name, GATE.format(name=name))
     build = project.start("falloff", "book")
     wait_for(lambda: all((project.root / f"{name}.here").exists() for name in names), "chapter that runs", of=build)
     [first] = project.processes("execute", "01_kernel")
