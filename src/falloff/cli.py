@@ -27,7 +27,7 @@ def main(words: list[str] | None = None) -> int:
     # Told to stop, leave through the blocks that clean up.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if "MAKELEVEL" in os.environ:
-        _end_with_parent()
+        _end_with_parent(os.getppid())
     handler = logging.StreamHandler(sys.stderr)  # of this package alone: Dask's own log would bury it
     logging.getLogger("falloff").addHandler(handler)
     logging.getLogger("falloff").setLevel(logging.INFO)
@@ -121,8 +121,8 @@ def _execute(given: argparse.Namespace) -> int:
 
     from falloff.study import chapters
 
-    _end_with_parent()
     job = json.loads(given.job)
+    _end_with_parent(job["parent"])
     try:
         chapters.execute(job["name"], job["values"], Path(job["executed"]), job["profile"])
     except PapermillExecutionError as error:
@@ -132,9 +132,8 @@ def _execute(given: argparse.Namespace) -> int:
     return 0
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(parent: int) -> None:
     """Stop, as if told to, when the process that started this one is gone: killed, it could not say so."""
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:

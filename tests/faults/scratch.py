@@ -52,7 +52,7 @@ import time
 from pathlib import Path
 
 Path("{name}.here").touch()
-give_up = time.monotonic() + 120
+give_up = time.monotonic() + 240
 while not Path("go").exists():
     assert time.monotonic() < give_up, "nobody said go"
     time.sleep(0.05)"""

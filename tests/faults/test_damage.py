@@ -94,8 +94,9 @@ def test_a_clock_that_jumps_back_while_a_run_is_trained_changes_no_number_nor_do
     library, back = clock(project.root), project.root / "back"
     project.chapter("01_gate", GATE.format(name="gate"), SWEEP)
     wrong = {"LD_PRELOAD": str(library), "FALLOFF_TEST_BACK": str(back)}
-    build, sweep = project.start("falloff", "book", **wrong), project.sweep("long", **wrong)
+    build = project.start("falloff", "book", **wrong)
     wait_for(lambda: (project.root / "gate.here").exists(), "chapter that runs", of=build)
+    sweep = project.sweep("long", **wrong)
     # While Dask sends a message, it would count the milliseconds until the next one from the old time: for a day.
     wait_for(lambda: list(project.runs.glob("checkpoints/*.pt")), "run on its way", of=sweep)
     back.touch()

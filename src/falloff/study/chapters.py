@@ -25,7 +25,7 @@ import nbformat
 from filelock import FileLock
 
 from falloff.study import claims, digests, parameters, profiles
-from falloff.study.files import project_root, written
+from falloff.study.files import clear, project_root, written
 from falloff.study.provenance import commit
 
 log = logging.getLogger(__name__)
@@ -216,6 +216,7 @@ def execute(name: str, values: Mapping[str, Any], executed: Path, profile: str) 
     with FileLock(executed.with_suffix(".lock")):
         if why_stale(chapter, values, executed) is None:  # another build has just done it
             return
+        clear(executed)
         now, source = identity(chapter, values), commit()
         started = time.perf_counter()
         with written(executed) as temporary:
@@ -258,7 +259,7 @@ def _run_all(todo: Mapping[Chapter, tuple[Mapping[str, Any], Path]], profile: st
         address, children = stack.enter_context(engine.cluster(devices)), stack.enter_context(_children())
         for chapter, (values, executed) in todo.items():
             job = json.dumps({"name": chapter.name, "values": dict(values), "executed": str(executed),
-                              "profile": profile})
+                              "profile": profile, "parent": os.getpid()})
             # One thread: the workers are to have the cores, and sums must not depend on how many there are.
             environment = os.environ | {engine.SCHEDULER: address, "OMP_NUM_THREADS": "1", progress.STYLE: "lines"}
             children[chapter.name] = subprocess.Popen(

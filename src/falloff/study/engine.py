@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -171,14 +172,14 @@ _LOST = "the scheduler was lost; what had finished is stored, a rerun does the r
 
 def _outcomes(future: Future, count: int) -> list[str | None]:
     """Why each run of a task failed, or None."""
-    if future.status == "finished":
-        try:
+    try:
+        if future.status == "finished":
             return future.result()
-        except OSError:  # it comes through the scheduler
+        if future.status in ("cancelled", "lost"):
             return [_LOST] * count
-    if future.status in ("cancelled", "lost"):
+        error = future.exception()
+    except (OSError, CancelledError):  # the scheduler went away before it could say
         return [_LOST] * count
-    error = future.exception()
     return [f"{type(error).__name__}: {error}"] * count
 
 

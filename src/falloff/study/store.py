@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from falloff import data, losses
 from falloff.study import digests
-from falloff.study.files import project_root, written
+from falloff.study.files import clear, project_root, written
 from falloff.study.provenance import commit
 from falloff.training import Record, Run, train
 
@@ -156,7 +156,11 @@ class Store:
         """One process at a time; the lock's file goes with the lock."""
         path = self.folder / "locks" / f"{name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
+        another = path.exists()  # and if it holds the lock no more when this process gets it, it may have been killed
         with FileLock(path):
+            if another:
+                for file in (self._record(name), self._weights(name), self.folder / "checkpoints" / f"{name}.pt"):
+                    clear(file)
             try:
                 yield
             finally:
