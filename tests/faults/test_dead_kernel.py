@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import nbformat
+import pytest
 from scratch import GATE, LIMIT, Project, changed, wait_for
 
 
@@ -34,3 +36,13 @@ def test_a_killed_kernel_or_process_fails_its_own_chapter_and_a_rerun_heals_it(p
     assert not changed(before, project)
     assert project.do("falloff", "plan") == 0
     assert project.said().splitlines()[-3:] == [f"{name}: up to date" for name in names]
+
+
+def test_a_chapter_that_no_kernel_can_run_says_why(inside: Project):
+    inside.chapter("01_words")
+    chapter = chapters.find("01_words")
+    unknown = chapter.read()
+    unknown.metadata.clear()
+    nbformat.write(unknown, chapter.source)
+    with pytest.raises(ValueError, match="No language found"):
+        chapters.execute(chapter.name, chapter.parameters("quick", {}), chapter.executed, "quick")
