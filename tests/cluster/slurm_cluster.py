@@ -195,8 +195,8 @@ def _take_loopback_name() -> None:
         host = socket.gethostname()
         raise RuntimeError(
             f"Slurm would listen to the network, as this machine's name, {host}, does not lead to a loopback address: "
-            f"put '{LOOPBACK} {host}' first into /etc/hosts, or run the tests where they may use another name, as root "
-            "and in no container"
+            f"put '{LOOPBACK} {host}' first into /etc/hosts, or be root and in no container, so that the tests can use "
+            "another name"
         )
     socket.sethostname("localhost")
 

@@ -120,11 +120,11 @@ def test_the_table_and_the_nets_are_those_of_a_local_sweep(story: Story, cluster
     pd.testing.assert_frame_equal(
         story.table.drop(columns=WALL_TIME), story.local.drop(columns=WALL_TIME), check_exact=True
     )
+    sent, local = (store(cluster, name) for name in ("slurm", "local"))
+    pd.testing.assert_frame_equal(study.curves(RUNS, store=sent), study.curves(RUNS, store=local), check_exact=True)
     for run in RUNS:
-        one, other = (store(cluster, name).get(run) for name in ("slurm", "local"))
-        assert one.curve == other.curve
-        assert one.weights.keys() == other.weights.keys()
-        assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
+        one, other = (where.get(run).weights for where in (sent, local))
+        assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_slurm_takes_the_node_for_dead(story: Story, cluster: Cluster):
