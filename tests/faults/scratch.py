@@ -20,7 +20,7 @@ import pandas as pd
 import psutil
 from scenes import write_set
 
-from falloff.study import Store
+from falloff.study import Store, chapters
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "FALLOFF_TEST_FAULTS"  # in the environment of all that works in a project: its value is the project's folder
@@ -107,6 +107,11 @@ class Project:
         book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# {name}"), *code])
         book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(book, self.root / "notebooks" / f"{name}.ipynb")
+
+    def execute(self, name: str) -> None:
+        """Run one chapter from this process, which must work inside the project."""
+        chapter = chapters.find(name)
+        chapters.execute(name, chapter.parameters("quick", {}), chapter.executed, "quick")
 
     def sweep(self, *words: str, **environment: str) -> subprocess.Popen:
         """Starts ``some_runs.py`` with the project's store."""

@@ -52,9 +52,10 @@ def test_two_builds_at_once_run_each_chapter_and_train_each_run_once(
     assert project.results() == undisturbed[0].results()
 
 
-def test_two_at_once_make_the_pages_that_one_makes(project: Project):
+def test_two_at_once_make_the_pages_that_one_makes(inside: Project):
+    project = inside
     project.chapter("01_words", 'print("some words")')
-    assert project.do("falloff", "book") == 0, project.said()[-4000:]
+    project.execute("01_words")
     shutil.copytree(ROOT / "book", project.root / "book")
     shutil.copy(ROOT / "_config.yml", project.root)
     for name in ("index", "rerun"):  # the chapter's page refers to the second

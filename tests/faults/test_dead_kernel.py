@@ -45,4 +45,4 @@ def test_a_chapter_that_no_kernel_can_run_says_why(inside: Project):
     unknown.metadata.clear()
     nbformat.write(unknown, chapter.source)
     with pytest.raises(ValueError, match="No language found"):
-        chapters.execute(chapter.name, chapter.parameters("quick", {}), chapter.executed, "quick")
+        inside.execute("01_words")

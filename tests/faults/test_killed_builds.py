@@ -41,10 +41,10 @@ class Story:
 
 
 def planned(length: float) -> list[Interruption]:
-    """Half of the kills at any moment of a build of that length but its end, half while it trains."""
+    """Kills at any moment of a build of that length but its end, and kills while it trains."""
     draw = random.Random(SEED)
-    plan = [Interruption("KILL", 0, draw.uniform(0, 0.75 * length)) for _ in range(KILLS // 2)]
-    plan += [Interruption("KILL", draw.randint(1, 3), draw.uniform(0, 1)) for _ in range(KILLS // 2)]
+    plan = [Interruption("KILL", 0, draw.uniform(0, 0.75 * length)) for _ in range(KILLS - 8)]
+    plan += [Interruption("KILL", draw.randint(1, 3), draw.uniform(0, 1)) for _ in range(8)]
     plan += [Interruption(way, 1, draw.uniform(0, 1)) for way in ("TERM", "INT", "make")]
     draw.shuffle(plan)
     return plan
