@@ -12,20 +12,21 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_of_tests_that_are_ended_on_their_way(number: signal.Signals, untouched: None, tmp_path: Path):
-    before, log = traces(), tmp_path / "pytest.log"
-    with log.open("wb") as file:
-        tests = subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--confcutdir={HERE}", HERE / "until_ended.py"],
-            stdout=file, stderr=file, start_new_session=True, preexec_fn=ends_with_parent(signal.SIGTERM),
-        )
+def test_nothing_is_left_of_tests_that_are_ended_on_their_way(number: signal.Signals, untouched: None):
+    before = traces()
+    tests = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--confcutdir={HERE}", HERE / "until_ended.py"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        preexec_fn=ends_with_parent(signal.SIGTERM),
+    )
     try:
         wait_for(lambda: tests.poll() is not None or any("slurmstepd" in trace for trace in traces()),
-                 "a job of Slurm's", 60, log)
-        assert tests.poll() is None, log.read_text()
+                 "a job of Slurm's", 60)
+        ended = tests.poll() is not None
     finally:
         tests.send_signal(number)
-    tests.wait(timeout=30)
+        output, _ = tests.communicate(timeout=30)
+    assert not ended, output
     if number == signal.SIGKILL:  # then nobody waits for the cleaning up
         wait_for(lambda: not traces() - before, "nothing left", 20)
     assert not traces() - before

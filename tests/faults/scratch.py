@@ -113,9 +113,13 @@ class Project:
         chapter = chapters.find(name)
         chapters.execute(name, chapter.parameters("quick", {}), chapter.executed, "quick")
 
-    def sweep(self, *words: str, **environment: str) -> subprocess.Popen:
-        """Starts ``some_runs.py`` with the project's store."""
-        return self.start("python", SOME_RUNS, self.runs, self.root / "table.json", *words, **environment)
+    def sweep(self, what: str = "some", **environment: str) -> subprocess.Popen:
+        """Starts ``some_runs.py`` with the project's store, over workers."""
+        return self.start("python", SOME_RUNS, what, self.runs, self.root / "table.json", **environment)
+
+    def train(self, what: str = "some", **environment: str) -> subprocess.Popen:
+        """The same in one process."""
+        return self.start("python", SOME_RUNS, what, self.runs, **environment)
 
     def table(self) -> pd.DataFrame:
         """What the last sweep returned."""

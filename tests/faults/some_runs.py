@@ -1,4 +1,6 @@
-"""Runs as a user's script has them: ``python some_runs.py STORE TABLE [long]`` does them and writes their table."""
+"""Runs as a user's script has them: ``python some_runs.py some|long STORE [TABLE]`` does them, over workers if it is to write a
+table, else here one after the other.
+"""
 
 import sys
 
@@ -7,13 +9,18 @@ from falloff.study import store
 from falloff.training import Run
 
 RUNS = [
-    Run(dataset="spots", width=2, steps=80, batch=8, evaluations=2, loss=loss, seed=seed)
+    Run(dataset="spots", width=2, steps=60, batch=8, evaluations=2, loss=loss, seed=seed)
     for loss in ("distance-aware", "mse") for seed in range(6)
 ]
-LONG = RUNS[0].replace(steps=800, evaluations=8)
+LONG = RUNS[0].replace(steps=600, evaluations=8)
 
 store.CHECKPOINT_EVERY = 0.2  # the workers import this file, too
 
 if __name__ == "__main__":
-    folder, table, *long = sys.argv[1:]
-    study.run([LONG] if long else RUNS, store=study.Store(folder)).to_json(table)
+    what, folder, *table = sys.argv[1:]
+    runs, kept = {"some": RUNS, "long": [LONG]}[what], study.Store(folder)
+    if table:
+        study.run(runs, store=kept).to_json(table[0])
+    else:
+        for run in runs:
+            kept.get_or_train(run)

@@ -33,7 +33,7 @@ def done_twice(found: dict[str, set[tuple[int, int]]]) -> list[str]:
 
 
 def test_two_processes_that_want_the_same_runs_train_each_once(project: Project, expected: dict[str, Any]):
-    both = [project.sweep(), project.sweep()]
+    both = [project.train(), project.train()]
     found = versions(project, *both)
     assert [one.returncode for one in both] == [0, 0], project.said()[-4000:]
     assert not done_twice(found)

@@ -58,7 +58,8 @@ def test_on_a_full_disk_runs_fail_with_words_and_go_on_once_there_is_room(
     assert inside.results() == {name: expected[name] for name in before}
 
     (inside.runs / "ballast").unlink()
-    assert study.run(RUNS)["failure"].isna().all()
+    for run in RUNS:
+        Store(inside.runs).get_or_train(run)
     assert not changed(before, inside)
     assert inside.results() == expected
 
