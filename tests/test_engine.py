@@ -3,6 +3,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from distributed import Client
 from scenes import set_arrays, write_set
 
 import falloff
@@ -127,6 +129,18 @@ def test_a_row_tells_when_a_run_reached_an_ap_of_eight_tenths(tmp_path, trained,
     Store(tmp_path).put(dataclasses.replace(trained, curve=curve))
     found = run_all([TINY], store=Store(tmp_path))["steps_to_ap"][0]
     assert found == steps or (math.isnan(found) and math.isnan(steps))
+
+
+def test_workers_leave_ctrl_c_to_the_process_that_started_them(monkeypatch):
+    def hears_none():
+        return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+    monkeypatch.setattr(engine, "places", lambda devices: 1)
+    with engine.cluster() as address, Client(address, set_as_default=False) as client:
+        assert list(client.run(hears_none).values()) == [True]
+        client.restart()  # by the thread that also replaces a worker that died
+        assert list(client.run(hears_none).values()) == [True]
+        assert not hears_none()
 
 
 def test_what_cannot_be_is_refused_before_any_worker_starts(spots, no_workers, tmp_path):

@@ -1,5 +1,6 @@
-"""Runs as a user's script has them: ``python some_runs.py some|long STORE [TABLE]`` does them, over workers if it is to write a
-table, else here one after the other.
+"""Runs as a user's script has them: ``python some_runs.py some|long STORE [TABLE]`` does them.
+
+Over workers if it is to write a table, else here one after the other.
 """
 
 import sys

@@ -6,6 +6,8 @@ import nbformat
 import pytest
 from scratch import GATE, LIMIT, Project, changed, wait_for
 
+from falloff.study import chapters
+
 
 def test_a_killed_kernel_or_process_fails_its_own_chapter_and_a_rerun_heals_it(project: Project):
     names = ("01_kernel", "02_process", "03_neither")

@@ -54,8 +54,9 @@ def planned(length: float) -> list[Interruption]:
 def story(projects: Callable[..., Project], undisturbed: tuple[Project, float]) -> Story:
     """Twenty builds are killed, one is told to stop in each way, of one make is killed; then one is left alone."""
     told, before = Story(projects(*REAL)), {}
+    whole = set(undisturbed[0].finished())
     for interruption in planned(undisturbed[1]):
-        while not interrupted(told, interruption):  # it was done before that: another one is begun
+        while not interrupted(told, interruption, whole):  # it was done before that: another one is begun
             told.project, before = projects(*REAL), {}
             interruption = replace(interruption, seconds=0.7 * interruption.seconds)  # the machine may be faster now
         told.left[interruption] = told.project.left()
@@ -65,8 +66,8 @@ def story(projects: Callable[..., Project], undisturbed: tuple[Project, float]) 
     return told
 
 
-def interrupted(told: Story, how: Interruption) -> bool:
-    """Start a build and end it on its way; False where it was done before."""
+def interrupted(told: Story, how: Interruption, whole: set[str]) -> bool:
+    """Start a build and end it on its way; False where it was done before, with all the files of a whole one."""
     project, heard, done = told.project, len(told.project.said()), len(told.project.finished())
     words = BUILD
     if how.way == "make":
@@ -87,7 +88,7 @@ def interrupted(told: Story, how: Interruption) -> bool:
     else:
         kill(build)
     told.ended[how.way] = build.wait(timeout=30), project.said()[heard:]
-    return True
+    return not whole <= set(project.finished())
 
 
 def look(told: Story, how: Interruption, before: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:

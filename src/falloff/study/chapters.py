@@ -233,8 +233,9 @@ def execute(name: str, values: Mapping[str, Any], executed: Path, profile: str) 
                 nbformat.write(notebook, temporary)
                 if executed == chapter.executed:
                     _export_figures(notebook)
-            except Exception:  # of a cell, or of a kernel that died
-                working.replace(executed.with_suffix(".failed.ipynb"))
+            except Exception:  # of a cell, or of a kernel that died or never lived
+                if working.exists():
+                    working.replace(executed.with_suffix(".failed.ipynb"))
                 raise
             finally:
                 working.unlink(missing_ok=True)

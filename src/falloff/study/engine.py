@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +103,28 @@ def cluster(devices: Iterable[str] = ("cpu",)) -> Iterator[str]:
     if address:
         yield address
         return
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER}), LocalCluster(
-        n_workers=places(devices), threads_per_worker=1, processes=True, host="127.0.0.1",
-        dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
-    ) as local:
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER}))
+        with _deaf_to_ctrl_c():
+            local = stack.enter_context(LocalCluster(
+                n_workers=places(devices), threads_per_worker=1, processes=True, host="127.0.0.1",
+                dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
+            ))
         yield local.scheduler_address
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """What is started in here hears no Ctrl-C, which a terminal sends to all: this process hears it and ends the rest.
+
+    Threads and processes take the mask of blocked signals from what starts them, workers that replace others included.
+    """
+    resource_tracker.ensure_running()  # starting it later would clear the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def places(devices: Iterable[str]) -> int:
