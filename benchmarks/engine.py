@@ -80,7 +80,7 @@ def draw(rows: list[dict], path: Path) -> None:
         x, y = zip(*mine, strict=True)
         ax.plot(x, y, style, color=color, marker="o", markersize=4, label=what)
     ax.set(xscale="log", yscale="log")
-    ax.legend(loc="upper left")
+    ax.legend(loc="upper left", bbox_to_anchor=(0, 1.3), ncols=2)
     plots.axes(ax, x="runs", y="seconds for all of them")
     with written(path) as temporary:
         fig.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
