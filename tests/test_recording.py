@@ -14,9 +14,11 @@ import pytest
 import yaml
 
 from falloff import cli
-from falloff.study import engine, experiments, progress, recording
+from falloff.study import claims, engine, experiments, progress, recording
+from falloff.study.claims import Judgement
 from falloff.study.experiments import Experiment, settings
 from falloff.study.profiles import PROFILES
+from falloff.study.statistics import Interval
 
 CLAIMS = {
     "C1": {"claim": "One is better.", "chapter": "01_one", "experiment": "pair", "decided_by": [
@@ -154,7 +156,8 @@ def test_a_replay_here_gives_identical_runs_and_claims(copied, falloff):
     assert bytes_of(copied.parent) == before
     found = json.loads((copied.parent / "verified.json").read_text())
     assert len(found["runs"]) == found["total"] == 11 and {row["verdict"] for row in found["runs"]} == {"identical"}
-    assert found["claims"]["C2"] == {"verdict": "supported", "compared": "identical", "runs": 3, "replayed": 3}
+    assert found["claims"]["C2"] == {
+        "recorded": "supported", "verdict": "supported", "compared": "identical", "runs": 3, "replayed": 3}
     assert found["claims"]["C1"]["runs"] == 6 and {"machine", "versions", "commit", "date"} <= found.keys()
 
 
@@ -183,7 +186,7 @@ def test_what_does_not_come_out_at_all_is_different_and_so_is_the_exit_status(co
     edit(copied, "ap", 0.9, role="tuning", loss="bce")
     edit(copied, "ap", -5.0, role="reported", loss="bce", C1="supported")  # by which one would be better
     status, said = falloff("verify", "--profile", "tiny", "--all")
-    assert status == 1 and "C1: undecided, different (6 of 6 runs replayed)" in said.out
+    assert status == 1 and "C1: undecided (recorded: supported), different (6 of 6 runs" in said.out
     rows = json.loads((copied.parent / "verified.json").read_text())["runs"]
     assert sorted((row["loss"], row["role"]) for row in rows if row["verdict"] == "different") == [
         ("bce", "reported"), ("bce", "reported"), ("bce", "reported"), ("bce", "tuning")
@@ -193,7 +196,7 @@ def test_what_does_not_come_out_at_all_is_different_and_so_is_the_exit_status(co
 def test_a_manifest_whose_verdict_is_not_that_of_its_table_is_different(copied, falloff):
     edit(copied, "ap", 0.0, C2="refuted")
     status, said = falloff("verify", "--profile", "tiny")
-    assert status == 1 and "C2: supported, different" in said.out
+    assert status == 1 and "C2: supported (recorded: refuted), different" in said.out
 
 
 def test_a_claim_that_something_else_decides_by_now_is_different_and_one_in_other_words_is_not(copied, falloff):
@@ -235,10 +238,11 @@ METRICS = {"ap": 0.5, "val_ap": 0.5, "error": 1.0, "steps_to_ap": 10.0, "learnin
 TOLERANCE = {"error": 0.01, "steps_to_ap": 0.0, "default": 0.002}
 
 
-def compared(**changes):
-    """The word for a run whose recorded AP is 0.5 and whose loss has 0.49, 0.50 and 0.51: s = 0.01."""
+def compared(role="reported", runs=1, **changes):
+    """The word for a run whose recorded AP is 0.5, as one of so many; seeds have 0.49, 0.50 and 0.51: s = 0.01."""
     table = pd.DataFrame([METRICS | {"ap": ap, "loss": "bce", "role": "reported"} for ap in (0.49, 0.5, 0.51)])
-    return recording.compare(table.iloc[1], table.iloc[1].to_dict() | changes, table, TOLERANCE)
+    old = table.iloc[1].to_dict() | {"role": role}
+    return recording.compare(old, old | changes, recording.seed_noise(table, runs), TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -270,9 +274,56 @@ def test_each_of_several_watched_metrics_gets_its_share_of_the_level(copied):
     assert compared(val_ap=0.51) == "different"  # which no seed changes
 
 
+def test_each_of_several_runs_gets_its_share_of_the_level(copied):
+    # Twenty, so 99.875 %: the same formula gives 19.962, and the bound 0.28231.
+    assert compared(ap=0.7822, runs=20) == "within seed noise" and compared(ap=0.7824, runs=20) == "different"
+
+
+def test_on_a_run_of_the_tuning_rests_a_choice_by_validation_ap(copied):
+    assert compared(val_ap=0.51) == "within seed noise" and compared(val_ap=0.51, role="tuning") == "different"
+
+
+def test_the_noise_of_seeds_is_pooled_over_losses_and_variants_but_not_over_rates(copied):
+    rows = [("bce", None, "reported", 0.1), ("bce", None, "reported", 0.2), ("mse", None, "reported", 0.5),
+            ("mse", None, "reported", 0.7), ("bce", "alpha 0", "variant", 0.9), ("bce", None, "tuning", 0.0)]
+    table = pd.DataFrame([METRICS | {"loss": loss, "variant": variant, "role": role, "ap": ap}
+                          for loss, variant, role, ap in rows])
+    # Squares around the means of two pairs: 0.005 + 0.02, over 1 + 1; t of 2 degrees of freedom as above.
+    assert recording.seed_noise(table, 1) == pytest.approx({"ap": 4.30265 * math.sqrt(2 * 0.025 / 2), "val_ap": 0.0})
+
+
+def test_steps_that_a_run_never_reached_count_as_those_it_had(copied):
+    changed = json.loads(json.dumps(CLAIMS))
+    changed["C2"]["decided_by"][0]["metric"] = "steps_to_ap"
+    (copied.parents[2] / "claims.yml").write_text(yaml.safe_dump(changed))
+    rows = [METRICS | {"loss": "bce", "role": "reported", "steps": 40, "steps_to_ap": steps}
+            for steps in (20.0, 30.0, math.nan)]
+    noise = recording.seed_noise(pd.DataFrame(rows), 1)
+    assert noise["steps_to_ap"] == pytest.approx(6.2053 * 10 * math.sqrt(2), rel=1e-4)
+    assert recording.compare(rows[0], rows[2], noise, TOLERANCE) == "within seed noise"
+
+
 def test_what_is_undefined_in_both_is_the_same():
-    table = pd.DataFrame([METRICS | {"ap": math.nan, "loss": "bce", "role": "reported"}] * 2)
-    assert recording.compare(table.iloc[0], table.iloc[1], table, TOLERANCE) == "identical"
+    row = METRICS | {"ap": math.nan, "loss": "bce", "role": "reported"}
+    assert recording.compare(row, dict(row), {}, TOLERANCE) == "identical"
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "word"),
+    [
+        ((0.1, 0.01, 0.19), (0.1, 0.01, 0.19), "identical"),
+        ((0.1, 0.01, 0.19), (0.101, 0.011, 0.191), "within tolerance"),
+        ((0.1, 0.001, 0.19), (0.1, -0.0005, 0.19), "within seed noise"),  # as near, but another verdict
+        ((0.1, 0.01, 0.19), (0.05, -0.04, 0.14), "within seed noise"),
+        ((math.nan, -60.0, math.inf), (83.0, 11.0, 155.0), "within seed noise"),
+        ((0.1, 0.01, 0.19), (0.3, 0.2, 0.4), "different"),  # both support it
+        ((0.1, 0.01, 0.19), (-0.1, -0.2, -0.001), "different"),
+    ],
+)
+def test_a_word_says_how_far_a_claim_is_off(copied, then, now, word):
+    claim = claims.load()["C1"]
+    judged = (Judgement(claim, (Interval(*ends, 3),)) for ends in (then, now))
+    assert recording._word(*judged, TOLERANCE) == word
 
 
 @pytest.mark.parametrize("end", [math.inf, -math.inf])

@@ -38,7 +38,7 @@ class Claims(SphinxDirective):
         verdict, basis = "not yet run", f"Planned: {claim.planned}"
         if claim.chapter:
             verdict, basis = self._evidence(claim)
-        cells = (claim.name, claim.claim, verdict, basis, again["compared"] if again else "–")
+        cells = (claim.name, claim.claim, verdict, basis, _replayed(again) if again else "–")
         return [("* - " if place == 0 else "  - ") + cell for place, cell in enumerate(cells)]
 
     def _evidence(self, claim: Claim) -> tuple[str, str]:
@@ -77,6 +77,13 @@ def shown(effect: Interval) -> str:
     if effect.count == 0:
         return f"{effect.mean:.4g}"
     return str(effect)
+
+
+def _replayed(again: Mapping[str, Any]) -> str:
+    """How the replay came out, and its verdict where that is not the recorded one."""
+    if again["verdict"] == again["recorded"]:
+        return again["compared"]
+    return f"{again['compared']}; {again['recorded']} as recorded, {again['verdict']} as replayed"
 
 
 def _last(replay: Mapping[str, Any] | None) -> str:

@@ -110,7 +110,9 @@ def _verify(given: argparse.Namespace) -> int:
     rows = pd.DataFrame(found["runs"])
     print(rows.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}"))
     for name, claim in found["claims"].items():
-        print(f"{name}: {claim['verdict']}, {claim['compared']} ({claim['replayed']} of {claim['runs']} runs replayed)")
+        was = "" if claim["verdict"] == claim["recorded"] else f" (recorded: {claim['recorded']})"
+        print(f"{name}: {claim['verdict']}{was}, {claim['compared']} "
+              f"({claim['replayed']} of {claim['runs']} runs replayed)")
     words = [*rows["verdict"], *(claim["compared"] for claim in found["claims"].values())]
     print("; ".join(f"{words.count(word)} {word}" for word in recording.WORDS))
     return 1 if "different" in words else 0

@@ -100,10 +100,18 @@ def verify(profile: str = "quick", *, everything: bool = False, device: str | No
     """Train recorded runs again and say how what comes out compares with what was recorded.
 
     A run is "identical" when every metric is; "within tolerance" when each differs by no more than the manifest
-    allows; "within seed noise" when those that claims rest on differ by no more than two seeds would in 95 of 100
-    cases, :math:`|d| \\le t_{n-1} s \\sqrt 2` with the standard deviation s over the n recorded seeds of its loss and
-    the level shared between the metrics (Bonferroni); else "different". A claim is judged again with the replayed runs
-    in place of the recorded ones, and is "different" when its verdict is.
+    allows; "within seed noise" when those that something rests on differ by no more than two seeds would,
+
+    .. math:: |d| \\le t_\\nu\\, s \\sqrt 2,
+
+    else "different". On a run of the tuning rests the choice of a rate, so its APs are compared; on others rest claims,
+    so their metrics are. The standard deviation s of seeds is pooled over the losses and variants of the experiment,
+    with :math:`\\nu` degrees of freedom. Student's quantile is that at which 95 of 100 verifications that change
+    nothing but the seeds call no run different: metrics and runs share the level (Bonferroni).
+
+    A claim is judged again with the replayed runs in place of the recorded ones. It is "within seed noise" as long as
+    the interval that decides it overlaps with the recorded one, even where one of them only just decides it, and
+    "different" beyond; also when the manifest's verdict is not that of its table, or something else decides it by now.
 
     Args:
         profile: whose tables are replayed.
@@ -126,14 +134,16 @@ def verify(profile: str = "quick", *, everything: bool = False, device: str | No
     home.parent.mkdir(exist_ok=True)
     with FileLock(home.with_suffix(".lock")):
         rows, judged, where = [], {}, {}
+        samples = {name: table if everything else table.loc[_sample(table)] for name, (_, table) in recorded.items()}
+        total = sum(map(len, samples.values()))
         for name, (manifest, table) in recorded.items():
-            chosen = table if everything else table.loc[_sample(table)]
+            chosen, noise = samples[name], seed_noise(table, total)
             fresh = _replay(chosen, device, Store(home))
             rows += [
                 {"experiment": name, "loss": old["loss"], "variant": old.get("variant"), "role": old["role"],
                  "seed": int(old["seed"]), "rate": old["learning_rate"], "recorded": old["ap"], "replayed": new["ap"],
-                 "verdict": compare(old, new, table, manifest["tolerance"])}
-                for (_, old), (_, new) in zip(chosen.iterrows(), fresh.iterrows(), strict=True)
+                 "verdict": compare(old, new, noise, manifest["tolerance"])}
+                for old, new in zip(chosen.to_dict("records"), fresh.to_dict("records"), strict=True)
             ]
             judged |= _claims(name, manifest, table, fresh)
             where = Store(home).read(engine.key(_run(chosen.iloc[0], device)))
@@ -149,31 +159,42 @@ def verify(profile: str = "quick", *, everything: bool = False, device: str | No
     return verdict
 
 
-def compare(old: Mapping[str, Any], new: Mapping[str, Any], table: pd.DataFrame, tolerance: Mapping[str, float]) -> str:
-    """One of :data:`WORDS` for a replayed row against the recorded one, within its recorded table."""
-    metrics = _metrics(table)
-    differences = {name: _difference(old[name], new[name]) for name in metrics}
+def compare(
+    old: Mapping[str, Any], new: Mapping[str, Any], noise: Mapping[str, float], tolerance: Mapping[str, float]
+) -> str:
+    """One of :data:`WORDS` for a replayed row against the recorded one: see :func:`verify`."""
+    differences = {name: _difference(old[name], new[name]) for name in _metrics(old)}
     if not any(differences.values()):
         return "identical"
     if all(d <= tolerance.get(name.removeprefix("val_"), tolerance["default"]) for name, d in differences.items()):
         return "within tolerance"
-    seeds = table[(table["loss"] == old["loss"]) & (table["role"] == "reported")]
-    watched = ["ap", *(name for name in _claimed() if name != "ap")]
-    return "within seed noise" if all(
-        differences[name] <= _noise(seeds[name], 0.05 / len(watched)) for name in watched
-    ) else "different"
+    rests_on = ("ap", "val_ap") if old["role"] == "tuning" else _claimed()
+    near = all(_difference(_known(old, name), _known(new, name)) <= noise[name] for name in rests_on)
+    return "within seed noise" if near else "different"
+
+
+def seed_noise(table: pd.DataFrame, runs: int) -> dict[str, float]:
+    """How far two seeds may lie apart in each metric that something rests on, where so many runs are compared."""
+    repeated = table[table["role"] != "tuning"]
+    setting = [name for name in ("loss", "variant") if name in table]
+    level, found = 0.05 / (runs * len(_claimed())), {}
+    for metric in {*_claimed(), "val_ap"}:
+        values = repeated.apply(_known, axis=1, metric=metric)
+        seeds = repeated.assign(value=values).groupby(setting, dropna=False)["value"]
+        freedom = int((seeds.count() - 1).clip(lower=0).sum())
+        squares = float(((values - seeds.transform("mean")) ** 2).sum())
+        found[metric] = stats.t.ppf(1 - level / 2, freedom) * math.sqrt(2 * squares / freedom) if freedom else 0.0
+    return found
 
 
 def _claimed() -> list[str]:
-    """Metrics that claims rest on."""
-    return sorted({test.metric for claim in claims.load().values() for test in claim.tests if test.metric})
+    """AP, and the other metrics that claims rest on."""
+    return sorted({"ap"} | {test.metric for claim in claims.load().values() for test in claim.tests if test.metric})
 
 
-def _noise(values: pd.Series, level: float) -> float:
-    """How far two seeds may lie apart."""
-    if len(values) < 2 or values.isna().any():
-        return 0.0
-    return float(stats.t.ppf(1 - level / 2, len(values) - 1) * values.std(ddof=1) * math.sqrt(2))
+def _known(row: Mapping[str, Any], metric: str) -> float:
+    """A metric; of the steps to a threshold that a run never reached, those that it had: it took more."""
+    return row["steps"] if metric == "steps_to_ap" and pd.isna(row[metric]) else row[metric]
 
 
 def _difference(old: float, new: float) -> float:
@@ -185,10 +206,10 @@ def _difference(old: float, new: float) -> float:
     return abs(float(old) - float(new))
 
 
-def _metrics(table: pd.DataFrame) -> list[str]:
-    """The columns of a recorded table that were measured, but for time."""
+def _metrics(recorded: pd.DataFrame | Mapping[str, Any]) -> list[str]:
+    """The columns of a recorded table, or of its row, that were measured, but for time."""
     other = {*_FIELDS, "role", "variant", "chosen", "at_edge", "seconds", "device_model"}
-    return [name for name in table.columns if name not in other]
+    return [name for name in recorded if name not in other]
 
 
 def _replay(rows: pd.DataFrame, device: str | None, store: Store) -> pd.DataFrame:
@@ -232,21 +253,24 @@ def _claims(name: str, manifest: Mapping[str, Any], table: pd.DataFrame, fresh: 
         losses = {loss for test in claim.tests for loss in (test.difference or (test.of,))}
         mine = _reported(table)
         mine = mine[mine["loss"].isin(losses)]
-        found[claim.name] = {"verdict": now.verdict, "compared": word, "runs": len(mine),
+        found[claim.name] = {"recorded": old["verdict"], "verdict": now.verdict, "compared": word, "runs": len(mine),
                              "replayed": int(mine.index.isin(fresh.index).sum())}
     return found
 
 
 def _word(then: claims.Judgement, now: claims.Judgement, tolerance: Mapping[str, float]) -> str:
-    if then.verdict != now.verdict:
-        return "different"
-    apart = [_difference(a, b) for one, other in zip(then.effects, now.effects, strict=True)
+    pairs = list(zip(then.effects, now.effects, strict=True))
+    apart = [_difference(a, b) for one, other in pairs
              for a, b in ((one.mean, other.mean), (one.low, other.low), (one.high, other.high))]
     if not any(apart):
         return "identical"
     metrics = [test.metric for test in then.claim.tests for _ in range(3)]
-    near = all(d <= tolerance.get(m, tolerance["default"]) for d, m in zip(apart, metrics, strict=True))
-    return "within tolerance" if near else "within seed noise"
+    if then.verdict == now.verdict and all(
+        d <= tolerance.get(m, tolerance["default"]) for d, m in zip(apart, metrics, strict=True)
+    ):
+        return "within tolerance"
+    beyond = any(one.low > other.high or one.high < other.low for one, other in pairs)
+    return "different" if beyond else "within seed noise"
 
 
 def _reported(table: pd.DataFrame) -> pd.DataFrame:
