@@ -25,7 +25,7 @@ class Claims(SphinxDirective):
         verified = recording.folder("quick") / "verified.json"
         for file in (path, verified):
             self.env.note_dependency(str(file))
-        replay = json.loads(verified.read_text(encoding="utf-8")) if verified.exists() else None
+        replay = _replay(verified)
         lines = ["```{list-table} Each claim, the verdict so far, and the numbers that decide it.", ":name: tab-claims",
                  ":header-rows: 1", ":class: claims", "",
                  "* - ", "  - Claim", "  - Verdict", "  - Decided by", "  - Replayed"]
@@ -77,6 +77,15 @@ def shown(effect: Interval) -> str:
     if effect.count == 0:
         return f"{effect.mean:.4g}"
     return str(effect)
+
+
+def _replay(path: Path) -> dict[str, Any] | None:
+    """The last verification; None before the first, and while the file is that of an earlier version of the project."""
+    if not path.exists():
+        return None
+    replay = json.loads(path.read_text(encoding="utf-8"))
+    known = all({"recorded", "verdict", "compared"} <= set(again) for again in replay["claims"].values())
+    return replay if known else None
 
 
 def _replayed(again: Mapping[str, Any]) -> str:

@@ -118,6 +118,10 @@ def test_every_claim_has_a_verdict_and_none_is_stale(built):
         assert verdicts[name] in allowed, name
 
 
+def test_the_replay_in_the_repository_is_shown(built):
+    assert "Last replay: " in (built / "book" / "claims.html").read_text(encoding="utf-8")
+
+
 def test_search_finds_a_term(built, browser):
     page = browser.new_page()
     page.goto((built / "search.html").as_uri() + "?q=focal")
