@@ -414,6 +414,17 @@ def test_the_compiled_pass_can_be_differentiated_twice_and_backward_run_again(wo
     assert torch.allclose(tripled, 3 * again[0])
 
 
+def test_a_profiler_that_holds_the_compilers_frames_does_no_harm(works, monkeypatch):
+    # Dask samples the frames of its workers. One that it holds keeps the compiler's change of modes alive meanwhile.
+    enter, held = torch.autograd.grad_mode._enter_inference_mode, []
+    monkeypatch.setattr(torch.autograd.grad_mode, "_enter_inference_mode", lambda mode: held.append(enter(mode)))
+    logits, points = scene(shape=(2, 2, 256, 264))  # a shape of its own: it must be compiled
+    value, slope = gradient(losses.make("bce"), logits, points)
+    assert held and torch.isfinite(value) and torch.isfinite(slope).all()
+    while held:
+        held.pop()
+
+
 def memory(work):
     """Bytes that the work holds at most, and those it holds at its end."""
     work()

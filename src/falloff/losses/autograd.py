@@ -107,7 +107,10 @@ class _Elementwise(torch.autograd.Function):
 class _Compiled(torch.autograd.Function):
     """One pass over the logits for value and gradient, some images at a time, whose maps a small buffer holds."""
 
+    # Nothing in here needs a gradient, but the mode stays what it is outside: the compiler leaves it on, and complains if
+    # it was off, where a sampling profiler such as that of Dask's workers held one of its frames for a moment.
     @staticmethod
+    @torch.enable_grad()
     def forward(ctx, x: Tensor, loss: Summand, stamp: Stamp, points: Points, shares: Tensor,
                 mask: Tensor | None) -> Tensor:
         flat = _flat(x.detach(), stamp)
