@@ -107,8 +107,8 @@ class _Elementwise(torch.autograd.Function):
 class _Compiled(torch.autograd.Function):
     """One pass over the logits for value and gradient, some images at a time, whose maps a small buffer holds."""
 
-    # Nothing in here needs a gradient, but the mode stays what it is outside: the compiler leaves it on, and complains if
-    # it was off, where a sampling profiler such as that of Dask's workers held one of its frames for a moment.
+    # Nothing in here needs a gradient, but the mode stays what it is outside: where a sampling profiler such as that of
+    # Dask's workers holds a frame of the compiler for a moment, the compiler leaves it on, and fails if it was off.
     @staticmethod
     @torch.enable_grad()
     def forward(ctx, x: Tensor, loss: Summand, stamp: Stamp, points: Points, shares: Tensor,
