@@ -44,8 +44,12 @@ class Benchmark(SphinxDirective):
         lines += [f"* - **{table['ours']}**", *(f"  - **{time:.1f} ms**" for time in ours.values())]
         for what, of in times.items():
             if what != table["ours"]:
-                lines += [f"* - {what}", *(f"  - {of[size] / ours[size]:.2f}×" for size in ours)]
+                lines += [f"* - {what}", *(f"  - {_ratio(of[size] / ours[size])}×" for size in ours)]
         return [*lines, "```"]
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.1g}"
 
 
 def setup(app: Sphinx) -> dict:
