@@ -68,6 +68,7 @@ def built(tmp_path_factory):
     write_claims(root)
     write_chapter(root, "01_small", SETTLE, REST, parameters=PARAMETERS)
     write_chapter(root, "02_failing", *FAILING)
+    write_chapter(root, "03_slip", "print('this is Python'", "%time 1 + 1")
     log, before = io.StringIO(), signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch, redirect_stderr(log):
         patch.setenv("FALLOFF_ROOT", str(root))
@@ -86,10 +87,16 @@ def book(built, monkeypatch):
 
 def test_a_chapter_that_fails_is_named_with_its_cell_and_the_end_of_its_traceback(built):
     _, status, log = built
-    assert status == 1 and "falloff: failed: 02_failing" in log
+    assert status == 1 and re.search("falloff: failed: .*02_failing", log)
     told = log[log.index("02_failing: failed (exit status 1)") :]
     assert "cell 2:" in told and "halve(3)" in told and "ZeroDivisionError: division by zero" in told
     assert "\x1b" not in told
+
+
+def test_a_cell_that_is_not_python_fails_its_own_chapter_alone(built):
+    _, _, log = built
+    told = log[log.index("03_slip: failed (exit status 1)") :]
+    assert "cell 1:" in told and "SyntaxError" in told and "01_small: done after" in log
 
 
 def test_what_ran_of_a_chapter_that_fails_is_kept_and_is_not_the_books(book):
@@ -108,7 +115,7 @@ def test_the_others_finish_and_tell_of_their_progress(built, book):
     executed = nbformat.read(Chapter("01_small").executed, as_version=4)
     assert "plain: 6 steps, 2 seeds\n" in [o.get("text") for cell in executed.cells for o in cell.get("outputs", [])]
     left = {path.name for path in (book / "runs" / "chapters").iterdir() if path.suffix != ".lock"}
-    assert left == {"01_small.ipynb", "02_failing.failed.ipynb"}
+    assert left == {"01_small.ipynb", "02_failing.failed.ipynb", "03_slip.failed.ipynb"}
 
 
 def test_a_chapter_that_ran_need_not_run_again(book):
@@ -273,7 +280,8 @@ def project(spots, tmp_path, monkeypatch):
     write_chapter(tmp_path, "02_two", "from falloff import heatmaps", "def f():\n    return 2",
                   parameters='dataset: str = "spots"  # which')
     for chapter in chapters.every():
-        stamp = {"identity": chapters.identity(chapter, chapter.parameters("quick", {}))}
+        stamp = {"identity": chapters.identity(chapter, chapter.parameters("quick", {})),
+                 "modules": digests.modules(chapters._imports(chapter))}
         chapter.executed.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(new_notebook(metadata={"falloff": stamp}), chapter.executed)
     return tmp_path
@@ -294,6 +302,13 @@ def rewrite(path, old, new):
 def touch_everything(project):
     for path in project.rglob("*"):
         os.utime(path, (time.time() + 100, time.time() + 100))
+
+
+def import_more(project):
+    package = project / "src" / "falloff"
+    for name in ("one", "two", "three"):
+        (package / f"{name}.py").touch()
+    (package / "heatmaps.py").open("a").write("from falloff import one, two, three\n")
 
 
 HARMLESS = {
@@ -320,9 +335,12 @@ CHANGES = {
     "a default": (lambda project: rewrite(project / "notebooks" / "01_one.ipynb", "= 5", "= 6"),
                   {"01_one": "changed: cells, parameters"}),
     "code of both": (lambda project: (project / "src" / "falloff" / "points.py").open("a").write("x = 1\n"),
-                     {"01_one": "changed: code", "02_two": "changed: code"}),
+                     {"01_one": "changed: code (falloff.points)", "02_two": "changed: code (falloff.points)"}),
     "code of one": (lambda project: (project / "src" / "falloff" / "heatmaps.py").open("a").write("x = 1\n"),
-                    {"02_two": "changed: code"}),
+                    {"02_two": "changed: code (falloff.heatmaps)"}),
+    "more code": (import_more, {"02_two": "changed: code (falloff.heatmaps, falloff.one, falloff.three and 1 more)"}),
+    "a slip in a cell": (lambda project: rewrite(project / "notebooks" / "01_one.ipynb", "1 + 1", "1 + + )"),
+                         {"01_one": "changed: cells"}),
     "data": (lambda project: write_set(project / "sets", "spots", images=set_arrays()["images"] // 2),
              {"02_two": "changed: data"}),
     "a claim's threshold": (lambda project: write_claims(project, above=1), {"01_one": "changed: claims"}),

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from falloff.study import digests
@@ -123,6 +125,13 @@ def test_a_name_counts_and_not_the_text_alone(package):
 def test_a_module_that_is_not_there_is_named(package):
     with pytest.raises(ModuleNotFoundError, match=r"pack\.absent"):
         digests.of_modules(["pack.absent"])
+
+
+def test_a_module_that_is_not_python_is_named(package):
+    path = package / "inner" / "c.py"
+    path.write_text("# fine\ndef f(:\n    pass\n")
+    with pytest.raises(ValueError, match=re.escape(f"{path}, line 2: invalid syntax")):
+        digests.of_modules(["pack.a"])
 
 
 def test_a_runs_code_holds_all_that_computes_its_numbers():

@@ -408,9 +408,9 @@ def test_a_log_gets_lines_with_what_is_done_and_left_and_the_best_so_far(clock, 
     assert capsys.readouterr().err.splitlines() == [
         "runs: 1 of 5 stored, 4 to do",
         "runs: 2 done, 3 left, about 0:30 to go; best val_ap 0.250 (bce, rate 0.003)",
-        "runs: 3 done, 2 left, about 0:20 to go; best val_ap 0.250 (bce, rate 0.003)",
-        "runs: 4 done, 1 left, about 0:10 to go; best val_ap 0.500 (mse, rate 0.01)",
-        "runs: 5 done, 0 left, after 0:40; best val_ap 0.500 (mse, rate 0.01)",
+        "runs: 2 done, 1 failed, 2 left, about 0:20 to go; best val_ap 0.250 (bce, rate 0.003)",
+        "runs: 3 done, 1 failed, 1 left, about 0:10 to go; best val_ap 0.500 (mse, rate 0.01)",
+        "runs: 4 done, 1 failed, 0 left, after 0:40; best val_ap 0.500 (mse, rate 0.01)",
     ]
 
 
@@ -420,7 +420,7 @@ def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(clock, capsys, monkey
     shown = Progress(total=3605, stored=0)
     for second in range(1, 3606):
         clock[0] = float(second)
-        shown.advance(None)
+        shown.advance(row(math.nan))
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 + 3605 // 15 + 1
     assert said[1] == "runs: 15 done, 3590 left, about 59:50 to go" and said[-1].endswith("0 left, after 1:00:05")

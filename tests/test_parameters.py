@@ -168,6 +168,7 @@ def test_an_integer_has_no_point_and_no_exponent(text):
         ("seeds", "1;2", "seeds must be an integer, got '1;2'"),
         ("seeds", [], "seeds must be a list of int"),
         ("seeds", 3, "seeds must be a list of int"),
+        ("seeds", "[0,1]", r"seeds must be a list of int, such as '1,2'; got '\[0,1\]'"),
         ("seeds", {3: 4}, "seeds must be a list of int"),
         ("seeds", [[1]], r"seeds must be an integer, got \[1\]"),
         ("seeds", [" 1"], "seeds must be an integer, got ' 1'"),

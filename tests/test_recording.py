@@ -152,7 +152,7 @@ def test_a_replay_here_gives_identical_runs_and_claims(copied, falloff):
     before = bytes_of(copied.parent)
     status, said = falloff("verify", "--profile", "tiny", "--all")
     assert status == 0 and "0 of 11 stored, 11 to do" in said.err
-    assert "13 identical; 0 within tolerance; 0 within seed noise; 0 different" in said.out
+    assert "runs: 11 identical\nclaims: 2 identical\n" in said.out
     assert bytes_of(copied.parent) == before
     found = json.loads((copied.parent / "verified.json").read_text())
     assert len(found["runs"]) == found["total"] == 11 and {row["verdict"] for row in found["runs"]} == {"identical"}
@@ -167,6 +167,14 @@ def test_a_replay_is_a_sample_and_computes_anew_each_time(copied, falloff):
         assert status == 0 and "0 of 6 stored, 6 to do" in said.err
     assert len(json.loads((copied.parent / "verified.json").read_text())["runs"]) == recording.SAMPLE
     assert not (copied.parents[3] / "runs" / "replays").exists()
+    assert f"wrote {copied.parent / 'verified.json'}" in said.err
+
+
+def test_a_claim_of_which_nothing_was_replayed_is_not_called_identical(copied, falloff, monkeypatch):
+    monkeypatch.setattr(recording, "_sample", lambda table: table.index[table["role"] == "tuning"].tolist())
+    status, said = falloff("verify", "--profile", "tiny")
+    assert status == 0 and "C2: supported, not replayed (0 of 3 runs" in said.out
+    assert "runs: 2 identical\nclaims: 2 not replayed\n" in said.out
 
 
 def test_a_recorded_value_that_does_not_come_out_is_told_by_how_far_it_is_off(copied, falloff):
@@ -174,7 +182,7 @@ def test_a_recorded_value_that_does_not_come_out_is_told_by_how_far_it_is_off(co
     edit(copied, "ap", 0.01, role="tuning", loss="focal")
     before = bytes_of(copied.parent)
     status, said = falloff("verify", "--profile", "tiny", "--all")
-    assert status == 0 and "11 identical; 1 within tolerance; 1 within seed noise; 0 different" in said.out
+    assert status == 0 and "runs: 9 identical, 1 within tolerance, 1 within seed noise\n" in said.out
     rows = json.loads((copied.parent / "verified.json").read_text())["runs"]
     found = {row["loss"]: row for row in rows if row["verdict"] != "identical"}
     assert found["bce"]["verdict"] == "within tolerance" and found["focal"]["verdict"] == "within seed noise"
@@ -377,4 +385,4 @@ def test_recording_and_replaying_need_nothing_that_only_the_book_needs(project, 
         env=os.environ | {"FALLOFF_ROOT": str(root), "PYTHONPATH": os.pathsep.join(path)},
     )
     assert done.returncode == 0, done.stderr
-    assert Path(root, "data", "recorded", "tiny", "pair.csv").exists() and "identical; 0 within" in done.stdout
+    assert Path(root, "data", "recorded", "tiny", "pair.csv").exists() and "runs: 4 identical\n" in done.stdout

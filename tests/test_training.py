@@ -214,6 +214,12 @@ def test_a_whole_number_describes_the_same_run_as_its_fraction():
     assert one == other and hash(one) == hash(other)
 
 
+def test_a_run_is_shown_by_what_is_not_a_default():
+    run = Run(loss="mse", learning_rate=1.0, loss_options={"sigma": 2.0})
+    assert repr(run) == "Run(loss='mse', loss_options={'sigma': 2.0}, learning_rate=1.0)"
+    assert eval(repr(run)) == run and repr(Run()) == "Run()"
+
+
 @pytest.mark.parametrize(
     "field",
     [

@@ -104,18 +104,22 @@ def _record(given: argparse.Namespace) -> int:
 def _verify(given: argparse.Namespace) -> int:
     import pandas as pd
 
-    from falloff.study import recording
+    from falloff.study import claims, recording
 
     found = recording.verify(given.profile, everything=given.all, device=given.device)
-    rows = pd.DataFrame(found["runs"])
-    print(rows.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}"))
+    rows = pd.DataFrame(found["runs"]).fillna({"variant": ""})
+    print(rows.rename(columns={"recorded": "AP recorded", "replayed": "AP replayed"})
+          .to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    known = claims.load()
     for name, claim in found["claims"].items():
         was = "" if claim["verdict"] == claim["recorded"] else f" (recorded: {claim['recorded']})"
         print(f"{name}: {claim['verdict']}{was}, {claim['compared']} "
-              f"({claim['replayed']} of {claim['runs']} runs replayed)")
-    words = [*rows["verdict"], *(claim["compared"] for claim in found["claims"].values())]
-    print("; ".join(f"{words.count(word)} {word}" for word in recording.WORDS))
-    return 1 if "different" in words else 0
+              f"({claim['replayed']} of {claim['runs']} runs replayed). {known[name].claim}")
+    said = {"runs": rows["verdict"].tolist(), "claims": [claim["compared"] for claim in found["claims"].values()]}
+    for what, words in said.items():
+        counted = (f"{words.count(word)} {word}" for word in (*recording.WORDS, "not replayed") if word in words)
+        print(f"{what}: {', '.join(counted) or 'none'}")
+    return 1 if any("different" in words for words in said.values()) else 0
 
 
 def _execute(given: argparse.Namespace) -> int:
@@ -155,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     def with_profile(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        added.add_argument("--profile", default="quick", help="set of parameters: quick or full")
+        added.add_argument("--profile", default="quick", help="quick, full, or tiny, which only tries the code")
         return added
 
     with_profile(verb("book", _book, "run the chapters that are stale"))

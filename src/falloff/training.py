@@ -117,6 +117,11 @@ class Run:
     def __hash__(self) -> int:
         return hash(repr(self.describe()))
 
+    def __repr__(self) -> str:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed = (f"{name}={value!r}" for name, value in values.items() if value != getattr(Run, name, {}))
+        return f"Run({', '.join(changed)})"  # the defaults go without saying
+
     def describe(self) -> dict[str, Any]:
         """The run as plain data, every default filled in, so that naming a default changes nothing."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -216,7 +221,7 @@ def train(
             try:
                 value = loss(logits, points[chosen])
             except ValueError as error:
-                raise FloatingPointError(f"training diverged at step {step}: {error}; {run}") from error
+                raise FloatingPointError(f"training diverged at step {step}: {error}") from error
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             optimizer.step()
@@ -225,7 +230,7 @@ def train(
             if step in marks:
                 train_loss = float(torch.stack(recent).mean())
                 if not math.isfinite(train_loss):
-                    raise FloatingPointError(f"training diverged by step {step}: the loss is {train_loss}; {run}")
+                    raise FloatingPointError(f"training diverged by step {step}: the loss is {train_loss}")
                 recent.clear()
                 curve.append({"step": step, "train_loss": train_loss, **evaluate(net, watched, run)})
                 if progress is not None:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -29,9 +29,6 @@ from falloff.study.files import clear, project_root, written
 from falloff.study.provenance import commit
 
 log = logging.getLogger(__name__)
-
-# How a chapter's process tells the one that waits for it of progress: these lines of its kernel are passed on.
-_PASSED_ON = "runs: "
 
 
 @dataclass(frozen=True)
@@ -125,20 +122,34 @@ def find(name: str) -> Chapter:
 
 def identity(chapter: Chapter, values: Mapping[str, Any]) -> dict[str, str]:
     """What determines a chapter's outputs, part by part: cells, parameters, code, data, torch, claims."""
-    code = [cell for cell in chapter.read().cells if cell.cell_type == "code"]
-    cells = [cell.source for cell in code]
-    # The cell that no page shows only checks the parameters: what it imports changes no output.
-    shown = [cell.source for cell in code if "remove-cell" not in cell.metadata.get("tags", [])]
-    modules = set().union(*map(digests.imports, shown))
+    cells = [cell.source for cell in chapter.read().cells if cell.cell_type == "code"]
     mine = [claim for claim in claims.load().values() if claim.chapter == chapter.name]
     return {
-        "cells": digests.of_text(*(digests.of_source(cell) for cell in cells)),
+        "cells": digests.of_text(*map(_cell_digest, cells)),
         "parameters": digests.of_text(json.dumps(dict(values), sort_keys=True)),
-        "code": digests.of_modules(modules),
+        "code": digests.of_modules(_imports(chapter)),
         "data": _data_digest(values),
         "torch": version("torch"),
         "claims": digests.of_text(*(claim.digest() for claim in mine)),
     }
+
+
+def _imports(chapter: Chapter) -> set[str]:
+    """The modules of the package that its cells import."""
+    found = set()
+    for cell in chapter.read().cells:
+        # The cell that no page shows only checks the parameters: what it imports changes no output.
+        if cell.cell_type == "code" and "remove-cell" not in cell.metadata.get("tags", []):
+            with suppress(SyntaxError):  # its kernel will say so
+                found |= digests.imports(cell.source)
+    return found
+
+
+def _cell_digest(source: str) -> str:
+    try:
+        return digests.of_source(source)
+    except SyntaxError:  # a slip, or what only a notebook understands
+        return digests.of_text(source)
 
 
 def _data_digest(values: Mapping[str, Any]) -> str:
@@ -151,13 +162,19 @@ def why_stale(chapter: Chapter, values: Mapping[str, Any], executed: Path | None
     """Why a chapter must run, or None when its executed copy is what a run would give."""
     executed = executed or chapter.executed
     try:
-        stamp = json.loads(executed.read_text(encoding="utf-8"))["metadata"]["falloff"]["identity"]
+        whole = json.loads(executed.read_text(encoding="utf-8"))["metadata"]["falloff"]
+        stamp, modules = whole["identity"], whole.get("modules", {})
     except FileNotFoundError:
         return "it has not run"
     except (ValueError, KeyError, TypeError):
         return "its executed copy is damaged"
     now = identity(chapter, values)
     changed = [part for part in now if stamp.get(part) != now[part]]
+    if "code" in changed and modules:
+        here = digests.modules(_imports(chapter))
+        names = sorted(name for name in {*here, *modules} if here.get(name) != modules.get(name))
+        few = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        changed[changed.index("code")] = f"code ({few})"
     return f"changed: {', '.join(changed)}" if changed else None
 
 
@@ -198,7 +215,9 @@ def run(name: str, given: Mapping[str, object], profile: str = "quick") -> Path 
     if values != chapter.parameters(profile, {}):
         label = digests.of_text(json.dumps(values, sort_keys=True))[:8]
         executed = folder().parent / "variants" / f"{name}-{label}.ipynb"
-    if why_stale(chapter, values, executed) and _run_all({chapter: (values, executed)}, profile):
+    reason = why_stale(chapter, values, executed)
+    log.info("%s: %s", name, reason or "up to date")
+    if reason and _run_all({chapter: (values, executed)}, profile):
         return None
     return executed
 
@@ -217,7 +236,7 @@ def execute(name: str, values: Mapping[str, Any], executed: Path, profile: str) 
         if why_stale(chapter, values, executed) is None:  # another build has just done it
             return
         clear(executed)
-        now, source = identity(chapter, values), commit()
+        now, source = identity(chapter, values), commit() | {"modules": digests.modules(_imports(chapter))}
         started = time.perf_counter()
         with written(executed) as temporary:
             working = temporary.with_name(temporary.name + ".ipynb")
@@ -268,7 +287,8 @@ def _run_all(todo: Mapping[Chapter, tuple[Mapping[str, Any], Path]], profile: st
                 errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches this process, which stops them in order
             )
-        log.info("running %d chapters; what they train is kept in %s", len(children), project_root() / "runs")
+        log.info("running %d chapter%s; what is trained is kept in %s", len(children), "s" * (len(children) > 1),
+                 project_root() / "runs")
         started = time.perf_counter()
         waiting = {pool.submit(_follow, name, child): name for name, child in children.items()}
         for done in as_completed(waiting):
@@ -282,11 +302,13 @@ def _run_all(todo: Mapping[Chapter, tuple[Mapping[str, Any], Path]], profile: st
 
 
 def _follow(name: str, child: subprocess.Popen) -> str:
-    """Wait for a chapter's process, passing on what it says of its progress; the end of all else that it said."""
+    """Wait for a chapter's process, passing on what it says of its runs; the end of all else that it said."""
+    from falloff.study.progress import SAYS
+
     last: deque[str] = deque(maxlen=60)
     for line in child.stdout:
-        if line.startswith(_PASSED_ON):
-            log.info("%s: %s", name, line.rstrip().removeprefix(_PASSED_ON))
+        if line.startswith(SAYS):
+            log.info("%s: %s", name, line.rstrip().removeprefix(SAYS))
         else:
             last.append(line)
     child.wait()

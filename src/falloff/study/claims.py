@@ -126,8 +126,8 @@ class Judgement:
 
     def as_json(self) -> str:
         """For another process to read; the verdict is not in it: it is computed from the numbers."""
-        effects = [[e.mean, e.low, e.high, e.count] for e in self.effects]
-        return json.dumps({"claim": self.claim.name, "asked": self.claim.digest(), "effects": effects})
+        effects = [[*map(_finite_or_text, (e.mean, e.low, e.high)), e.count] for e in self.effects]
+        return json.dumps({"claim": self.claim.name, "asked": self.claim.digest(), "effects": effects}, allow_nan=False)
 
 
 def judge(name: str, table: pd.DataFrame | None = None, **numbers: float) -> Judgement:
@@ -143,7 +143,12 @@ def from_json(text: str, claim: Claim) -> Judgement | None:
     stored = json.loads(text)
     if stored["asked"] != claim.digest():
         return None
-    return Judgement(claim, tuple(Interval(*parts) for parts in stored["effects"]))
+    return Judgement(claim, tuple(Interval(*map(float, ends), count) for *ends, count in stored["effects"]))
+
+
+def _finite_or_text(value: float) -> float | str:
+    """JSON has no word for what is infinite or undefined: "inf", "-inf" and "nan" stand for them."""
+    return value if math.isfinite(value) else str(value)
 
 
 def load(path: Path | None = None) -> dict[str, Claim]:

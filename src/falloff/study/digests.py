@@ -38,9 +38,14 @@ def of_modules(roots: Iterable[str], apart: Iterable[str] = ()) -> str:
 
     Raises:
         ModuleNotFoundError: the package has no such module.
+        ValueError: one of them is not Python.
     """
-    names = sorted(closure(roots, apart))
-    return of_text(*(part for name in names for part in (name, _module(*_stamp(_path(name)))[0])))
+    return of_text(*(part for pair in modules(roots, apart).items() for part in pair))
+
+
+def modules(roots: Iterable[str], apart: Iterable[str] = ()) -> dict[str, str]:
+    """The digest of each module that :func:`of_modules` counts, by name."""
+    return {name: _module(*_stamp(_path(name)))[0] for name in sorted(closure(roots, apart))}
 
 
 def closure(roots: Iterable[str], apart: Iterable[str] = ()) -> set[str]:
@@ -73,7 +78,10 @@ def imports(source: str) -> set[str]:
 @functools.lru_cache(maxsize=512)
 def _module(path: str, size: int, changed: int) -> tuple[str, frozenset[str]]:
     source = Path(path).read_text(encoding="utf-8")
-    return of_source(source), frozenset(imports(source))
+    try:
+        return of_source(source), frozenset(imports(source))
+    except SyntaxError as error:
+        raise ValueError(f"{path}, line {error.lineno}: {error.msg}") from error
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:

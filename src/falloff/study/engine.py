@@ -21,7 +21,7 @@ from distributed.system import MEMORY_LIMIT
 
 from falloff import data
 from falloff.study import digests
-from falloff.study.progress import Progress
+from falloff.study.progress import SAYS, Progress
 from falloff.study.store import UNKNOWN, Store, flat, identity, key
 from falloff.training import Record, Run, check_device, train
 
@@ -58,7 +58,8 @@ def run(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
         time, and ``failure``: None, or why the run failed (its metrics are then NaN; a rerun tries it again).
 
     Raises:
-        ValueError: no run was given; a device or a data set is not there, before anything is computed.
+        ValueError: no run was given, or a device is not there; before anything is computed, like the next.
+        FileNotFoundError: a data set is not there.
         ConnectionError: no scheduler answers at ``FALLOFF_SCHEDULER``.
     """
     rows, runs = [], list(runs)
@@ -155,7 +156,7 @@ def _finished(
             found[name] = store.read(name)  # it may be there though the word of it was lost
             if found[name] is None:
                 errors[name] = error or "its record could not be read"
-                log.warning("a run failed: %s: %s", wanted[name], errors[name])
+                log.warning("%sfailed: %s: %s", SAYS, wanted[name], errors[name])
             progress.advance(None if found[name] is None else flat(found[name]))
     finally:
         progress.close()

@@ -47,9 +47,12 @@ class Parameter:
         items = given
         if isinstance(given, str):
             items = [item.strip(" ") for item in given.split(",")]
+            if given[:1] in ("[", "(") and self.kind != "list[str]":
+                items = []  # as Python and YAML write it, but a shell's words are plain
             items = [] if "" in items else items  # of strings, too: "a,,b" is more often a slip than meant
         if not isinstance(items, (list, tuple)) or len(items) == 0:
-            raise ValueError(f"{self.name} must be a list of {_inner(self.kind)}, such as 'a,b'; got {_shown(given)}")
+            kind, example = _inner(self.kind), "'a,b'" if self.kind == "list[str]" else "'1,2'"
+            raise ValueError(f"{self.name} must be a list of {kind}, such as {example}; got {_shown(given)}")
         return [self._one(item) for item in items]
 
     def _one(self, given: object) -> Any:

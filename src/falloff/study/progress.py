@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import Any
 
 STYLE = "FALLOFF_PROGRESS"
+SAYS = "runs: "  # how a line begins that a chapter's process passes on from its kernel
 LINE_EVERY = 15.0  # seconds between two lines of a log
 
 
@@ -22,7 +23,7 @@ class Progress:
     """
 
     def __init__(self, total: int, stored: int) -> None:
-        self.total, self.done, self.new = total, stored, 0
+        self.total, self.done, self.new, self.failed = total, stored, 0, 0
         self.best: Mapping[str, Any] | None = None
         self.started = self.last = time.monotonic()
         style = os.environ.get(STYLE) or ("bar" if _is_watched() else "lines")
@@ -40,12 +41,13 @@ class Progress:
 
     def advance(self, row: Mapping[str, Any] | None) -> None:
         """One run ended, with this row of the table; None where it failed."""
-        self.done, self.new = self.done + 1, self.new + 1
+        self.done, self.new, self.failed = self.done + 1, self.new + 1, self.failed + (row is None)
         ap = math.nan if row is None else row.get("val_ap", math.nan)
         if ap > (self.best["val_ap"] if self.best else -math.inf):
             self.best = row
         if self.bar is not None:
-            self.bar.set_postfix_str(self._best(), refresh=False)
+            failed = f"{self.failed} failed" if self.failed else ""
+            self.bar.set_postfix_str("; ".join(filter(None, (failed, self._best()))), refresh=False)
             self.bar.update()
         now = time.monotonic()
         if now - self.last >= LINE_EVERY or self.done == self.total:
@@ -54,12 +56,15 @@ class Progress:
             left = (self.total - self.done) * spent / self.new
             time_left = f"about {_clock(left)} to go" if left else f"after {_clock(spent)}"
             self._say("; ".join(filter(None, (
-                f"{self.done} done, {self.total - self.done} left, {time_left}", self._best()))))
+                f"{self._ended()}, {self.total - self.done} left, {time_left}", self._best()))))
 
     def close(self) -> None:
         """Leave the bar as it is."""
         if self.bar is not None:
             self.bar.close()
+
+    def _ended(self) -> str:
+        return f"{self.done - self.failed} done" + (f", {self.failed} failed" if self.failed else "")
 
     def _best(self) -> str:
         if self.best is None:
@@ -68,7 +73,7 @@ class Progress:
 
     def _say(self, words: str) -> None:
         if self.lines:
-            sys.stderr.write(f"runs: {words}\n")
+            sys.stderr.write(f"{SAYS}{words}\n")
             sys.stderr.flush()
 
 

@@ -11,10 +11,14 @@ from falloff.study import digests
 
 @functools.cache
 def commit() -> dict[str, Any]:
-    """The commit of the project's checkout and whether its files were as committed; "unknown" outside one."""
+    """The commit of the project's checkout and whether its files were as committed; "unknown" outside one.
+
+    The verdict of a replay does not count: no number comes from it.
+    """
     try:
         head = _git("rev-parse", "HEAD")
-        return {"commit": head, "clean": _git("status", "--porcelain") == ""}
+        changed = _git("status", "--porcelain", "--", ":/", ":(top,exclude,glob)data/recorded/*/verified.json")
+        return {"commit": head, "clean": changed == ""}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": "unknown", "clean": False}
 

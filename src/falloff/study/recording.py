@@ -73,7 +73,7 @@ def record(profile: str = "quick", device: str | None = None, names: Sequence[st
         with written(path.with_suffix(".csv")) as temporary:
             temporary.write_text(text, encoding="utf-8")
         with written(path) as temporary:
-            temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         log.info("wrote %s", path)
         done.append(path)
     return done
@@ -119,8 +119,8 @@ def verify(profile: str = "quick", *, everything: bool = False, device: str | No
         device: instead of the one that a run was recorded on.
 
     Returns:
-        What is written to ``verified.json`` beside the tables: date, machine, versions, ``runs`` (one row each) and
-        ``claims``.
+        What is written to ``verified.json`` beside the tables: date, machine, versions, ``runs`` (one row each, with
+        the AP on the test split) and ``claims``.
 
     Raises:
         ValueError: nothing is recorded, or a table is not as recorded.
@@ -140,9 +140,9 @@ def verify(profile: str = "quick", *, everything: bool = False, device: str | No
             chosen, noise = samples[name], seed_noise(table, total)
             fresh = _replay(chosen, device, Store(home))
             rows += [
-                {"experiment": name, "loss": old["loss"], "variant": old.get("variant"), "role": old["role"],
-                 "seed": int(old["seed"]), "rate": old["learning_rate"], "recorded": old["ap"], "replayed": new["ap"],
-                 "verdict": compare(old, new, noise, manifest["tolerance"])}
+                {"experiment": name, "loss": old["loss"], "variant": _or_null(old.get("variant")), "role": old["role"],
+                 "seed": int(old["seed"]), "rate": old["learning_rate"], "recorded": _or_null(old["ap"]),
+                 "replayed": _or_null(new["ap"]), "verdict": compare(old, new, noise, manifest["tolerance"])}
                 for old, new in zip(chosen.to_dict("records"), fresh.to_dict("records"), strict=True)
             ]
             judged |= _claims(name, manifest, table, fresh)
@@ -155,8 +155,14 @@ def verify(profile: str = "quick", *, everything: bool = False, device: str | No
         "runs": rows, "claims": judged,
     }
     with written(folder(profile) / "verified.json") as temporary:
-        temporary.write_text(json.dumps(verdict, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(verdict, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    log.info("wrote %s, which the page of claims shows", folder(profile) / "verified.json")
     return verdict
+
+
+def _or_null(value: Any) -> Any:
+    """The value, or None for a number that is not one: JSON has no NaN."""
+    return None if pd.isna(value) else value
 
 
 def compare(
@@ -246,15 +252,16 @@ def _claims(name: str, manifest: Mapping[str, Any], table: pd.DataFrame, fresh: 
         old = manifest["claims"][claim.name]
         now = claim.judge(_reported(mixed))
         then = claim.judge(_reported(table))
-        if then.verdict != old["verdict"] or old["asked"] != claim.digest():
-            word = "different"  # not what its own table says, or decided by something else now
-        else:
-            word = _word(then, now, manifest["tolerance"])
         losses = {loss for test in claim.tests for loss in (test.difference or (test.of,))}
         mine = _reported(table)
         mine = mine[mine["loss"].isin(losses)]
+        replayed = int(mine.index.isin(fresh.index).sum())
+        if then.verdict != old["verdict"] or old["asked"] != claim.digest():
+            word = "different"  # not what its own table says, or decided by something else now
+        else:
+            word = _word(then, now, manifest["tolerance"]) if replayed else "not replayed"
         found[claim.name] = {"recorded": old["verdict"], "verdict": now.verdict, "compared": word, "runs": len(mine),
-                             "replayed": int(mine.index.isin(fresh.index).sum())}
+                             "replayed": replayed}
     return found
 
 

@@ -20,6 +20,7 @@ from filelock import FileLock
 from falloff import data, losses
 from falloff.study import digests
 from falloff.study.files import clear, project_root, written
+from falloff.study.progress import SAYS
 from falloff.study.provenance import commit
 from falloff.training import Record, Run, train
 
@@ -168,8 +169,8 @@ class Store:
 
     def _set_aside(self, path: Path, error: Exception) -> None:
         aside = path.with_name(path.name + ".damaged")
-        log.warning("%s cannot be used (%s: %s); it is set aside as %s and the run is done again",
-                    path.name, type(error).__name__, error, aside.name)
+        log.warning("%s%s cannot be used (%s: %s); it is set aside as %s and the run is done again", SAYS, path.name,
+                    type(error).__name__, error, aside.name)
         with contextlib.suppress(FileNotFoundError):
             path.replace(aside)
 
