@@ -99,9 +99,8 @@ def _last(replay: Mapping[str, Any] | None) -> str:
     if replay is None:
         return "No replay of the recorded numbers has been written down yet; `make verify` does it."
     words = [run["verdict"] for run in replay["runs"]]
-    counted = ", ".join(f"{words.count(word)} {word}" for word in recording.WORDS if word in words)
     return (f"Last replay: {replay['date'][:10]}, {len(words)} of {replay['total']} recorded runs trained again on "
-            f"{replay['machine']['model']}: {counted}.")
+            f"{replay['machine']['model']}: {recording.counted(words)}.")
 
 
 def setup(app: Sphinx) -> dict:

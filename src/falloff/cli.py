@@ -117,8 +117,7 @@ def _verify(given: argparse.Namespace) -> int:
               f"({claim['replayed']} of {claim['runs']} runs replayed). {known[name].claim}")
     said = {"runs": rows["verdict"].tolist(), "claims": [claim["compared"] for claim in found["claims"].values()]}
     for what, words in said.items():
-        counted = (f"{words.count(word)} {word}" for word in (*recording.WORDS, "not replayed") if word in words)
-        print(f"{what}: {', '.join(counted) or 'none'}")
+        print(f"{what}: {recording.counted(words)}")
     return 1 if any("different" in words for words in said.values()) else 0
 
 

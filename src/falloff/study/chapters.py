@@ -145,6 +145,11 @@ def _imports(chapter: Chapter) -> set[str]:
     return found
 
 
+def _modules(chapter: Chapter) -> dict[str, str]:
+    """The digest of each module that the code of a chapter's identity is made of."""
+    return digests.modules(_imports(chapter))
+
+
 def _cell_digest(source: str) -> str:
     try:
         return digests.of_source(source)
@@ -171,7 +176,7 @@ def why_stale(chapter: Chapter, values: Mapping[str, Any], executed: Path | None
     now = identity(chapter, values)
     changed = [part for part in now if stamp.get(part) != now[part]]
     if "code" in changed and modules:
-        here = digests.modules(_imports(chapter))
+        here = _modules(chapter)
         names = sorted(name for name in {*here, *modules} if here.get(name) != modules.get(name))
         few = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         changed[changed.index("code")] = f"code ({few})"
@@ -236,7 +241,7 @@ def execute(name: str, values: Mapping[str, Any], executed: Path, profile: str) 
         if why_stale(chapter, values, executed) is None:  # another build has just done it
             return
         clear(executed)
-        now, source = identity(chapter, values), commit() | {"modules": digests.modules(_imports(chapter))}
+        now, source = identity(chapter, values), commit() | {"modules": _modules(chapter)}
         started = time.perf_counter()
         with written(executed) as temporary:
             working = temporary.with_name(temporary.name + ".ipynb")

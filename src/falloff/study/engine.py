@@ -213,7 +213,7 @@ def _client(address: str) -> Iterator[Client]:
         ) from error
     with client:
         if not client.scheduler_info()["workers"]:
-            log.warning("no worker has joined %s yet: waiting for one", address)
+            log.warning("%sno worker has joined %s yet: waiting for one", SAYS, address)
         yield client
 
 

@@ -47,9 +47,8 @@ class Parameter:
         items = given
         if isinstance(given, str):
             items = [item.strip(" ") for item in given.split(",")]
-            if given[:1] in ("[", "(") and self.kind != "list[str]":
-                items = []  # as Python and YAML write it, but a shell's words are plain
-            items = [] if "" in items else items  # of strings, too: "a,,b" is more often a slip than meant
+            bracketed = given[:1] in ("[", "(") and self.kind != "list[str]"  # as in Python; a shell's words are plain
+            items = [] if bracketed or "" in items else items  # of strings, too: "a,,b" is more often a slip than meant
         if not isinstance(items, (list, tuple)) or len(items) == 0:
             kind, example = _inner(self.kind), "'a,b'" if self.kind == "list[str]" else "'1,2'"
             raise ValueError(f"{self.name} must be a list of {kind}, such as {example}; got {_shown(given)}")

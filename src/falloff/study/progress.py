@@ -46,8 +46,7 @@ class Progress:
         if ap > (self.best["val_ap"] if self.best else -math.inf):
             self.best = row
         if self.bar is not None:
-            failed = f"{self.failed} failed" if self.failed else ""
-            self.bar.set_postfix_str("; ".join(filter(None, (failed, self._best()))), refresh=False)
+            self.bar.set_postfix_str("; ".join(filter(None, (self._failed(), self._best()))), refresh=False)
             self.bar.update()
         now = time.monotonic()
         if now - self.last >= LINE_EVERY or self.done == self.total:
@@ -55,16 +54,16 @@ class Progress:
             spent = now - self.started
             left = (self.total - self.done) * spent / self.new
             time_left = f"about {_clock(left)} to go" if left else f"after {_clock(spent)}"
-            self._say("; ".join(filter(None, (
-                f"{self._ended()}, {self.total - self.done} left, {time_left}", self._best()))))
+            counts = (f"{self.done - self.failed} done", self._failed(), f"{self.total - self.done} left", time_left)
+            self._say("; ".join(filter(None, (", ".join(filter(None, counts)), self._best()))))
 
     def close(self) -> None:
         """Leave the bar as it is."""
         if self.bar is not None:
             self.bar.close()
 
-    def _ended(self) -> str:
-        return f"{self.done - self.failed} done" + (f", {self.failed} failed" if self.failed else "")
+    def _failed(self) -> str:
+        return f"{self.failed} failed" if self.failed else ""
 
     def _best(self) -> str:
         if self.best is None:

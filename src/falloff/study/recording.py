@@ -135,9 +135,9 @@ def verify(profile: str = "quick", *, everything: bool = False, device: str | No
     with FileLock(home.with_suffix(".lock")):
         rows, judged, where = [], {}, {}
         samples = {name: table if everything else table.loc[_sample(table)] for name, (_, table) in recorded.items()}
-        total = sum(map(len, samples.values()))
+        count = sum(map(len, samples.values()))
         for name, (manifest, table) in recorded.items():
-            chosen, noise = samples[name], seed_noise(table, total)
+            chosen, noise = samples[name], seed_noise(table, count)
             fresh = _replay(chosen, device, Store(home))
             rows += [
                 {"experiment": name, "loss": old["loss"], "variant": _or_null(old.get("variant")), "role": old["role"],
@@ -154,10 +154,16 @@ def verify(profile: str = "quick", *, everything: bool = False, device: str | No
         "total": sum(len(table) for _, table in recorded.values()),
         "runs": rows, "claims": judged,
     }
-    with written(folder(profile) / "verified.json") as temporary:
+    path = folder(profile) / "verified.json"
+    with written(path) as temporary:
         temporary.write_text(json.dumps(verdict, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    log.info("wrote %s, which the page of claims shows", folder(profile) / "verified.json")
+    log.info("wrote %s, which the page of claims shows", path)
     return verdict
+
+
+def counted(words: Sequence[str]) -> str:
+    """How often each word is there, such as "3 identical, 1 different"."""
+    return ", ".join(f"{words.count(word)} {word}" for word in (*WORDS, "not replayed") if word in words) or "none"
 
 
 def _or_null(value: Any) -> Any:
