@@ -1,8 +1,8 @@
 """Six tiny runs give, bit for bit, the weights and numbers that they gave when they were written down.
 
 A refactoring moves no result, which noise of seeds would hide. The bits are those of one kind of processor and one
-version of PyTorch, so ``snapshot.json`` holds them by machine; on a machine that it does not know the test is skipped.
-``FALLOFF_SNAPSHOT=write pytest tests/test_snapshot.py`` writes this machine's down, before a change that must move none.
+version of PyTorch, so ``snapshot.json`` holds them by machine; on one that it does not know the test is skipped.
+``FALLOFF_SNAPSHOT=write pytest tests/test_snapshot.py`` writes this machine's down, before a change that moves none.
 """
 
 import copy
@@ -53,7 +53,8 @@ class Halfway:
 def machine():
     """What decides the bits of a sum."""
     found = training.machine(torch.device("cpu"))
-    return f"{found['model']}, {torch.backends.cpu.get_cpu_capability()}, {platform.machine()}, torch {torch.__version__}"
+    kind = f"{found['model']}, {torch.backends.cpu.get_cpu_capability()}, {platform.machine()}"
+    return f"{kind}, torch {torch.__version__}"
 
 
 def bits(record):
