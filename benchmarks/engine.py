@@ -18,8 +18,8 @@ from pathlib import Path
 from distributed import Client, as_completed
 
 from falloff import plots
+from falloff.project import written
 from falloff.study import Store, engine
-from falloff.study.files import written
 from falloff.training import Record, Run, machine, versions
 
 COUNTS = (100, 300, 1000, 3000, 10000)

@@ -18,8 +18,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from scenes import set_arrays, write_set
 
 import falloff
-from falloff import cli
-from falloff.study import chapters, digests, engine, profiles
+from falloff import cli, digests, profiles
+from falloff.study import chapters, engine
 from falloff.study.chapters import Chapter
 
 PARAMETERS = """

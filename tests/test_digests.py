@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from falloff.study import digests
+from falloff import digests
 
 CODE = '''
 """What it is."""

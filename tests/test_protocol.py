@@ -4,8 +4,8 @@ import math
 import pandas as pd
 import pytest
 
-from falloff import losses
-from falloff.study import Store, compare, engine, experiments, profiles, protocol
+from falloff import losses, profiles
+from falloff.study import Store, compare, engine, experiments, protocol
 from falloff.study.experiments import EXPERIMENTS, Experiment
 from falloff.training import Record, Run
 

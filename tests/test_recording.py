@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from falloff import cli
+from falloff.profiles import PROFILES
 from falloff.study import claims, engine, experiments, progress, recording
 from falloff.study.claims import Judgement
 from falloff.study.experiments import Experiment, settings
-from falloff.study.profiles import PROFILES
 from falloff.study.statistics import Interval
 
 CLAIMS = {
@@ -362,7 +362,7 @@ from falloff.cli import main
 
 if __name__ == "__main__":
     from falloff.study.experiments import EXPERIMENTS, Experiment
-    from falloff.study.profiles import PROFILES
+    from falloff.profiles import PROFILES
     from falloff.training import Run, train
 
     PROFILES["tiny"] = %r | {"seeds": [0]}

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from scenes import set_arrays, write_set
 
 import falloff
-from falloff import losses
-from falloff.study import digests, files, store
+from falloff import digests, losses, project
+from falloff.study import store
 from falloff.study.store import Checkpoint, Store
 from falloff.training import Run, train
 
@@ -245,10 +245,10 @@ def test_damaged_weights_are_set_aside_and_the_run_done_again(tmp_path, trained,
 
 def test_a_write_that_fails_leaves_what_was_there_and_no_litter(tmp_path):
     target = tmp_path / "deep" / "file"
-    with files.written(target) as temporary:
+    with project.written(target) as temporary:
         temporary.write_text("first")
         assert not target.exists()
-    with pytest.raises(RuntimeError), files.written(target) as temporary:
+    with pytest.raises(RuntimeError), project.written(target) as temporary:
         temporary.write_text("second, half don")
         raise RuntimeError
     assert target.read_text() == "first"

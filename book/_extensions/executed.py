@@ -15,8 +15,9 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
+from falloff import digests
 from falloff.plots.style import DARK
-from falloff.study import chapters, digests, parameters, recording
+from falloff.study import chapters, parameters, recording
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from falloff.plots import TITLE
+from falloff.profiles import PROFILES
 from falloff.study import recording
 from falloff.study.experiments import EXPERIMENTS
-from falloff.study.profiles import PROFILES
 from falloff.study.statistics import interval
 
 METRICS = {"ap": "AP", "error": "error, px", "presence_auroc": "presence"}

@@ -58,7 +58,7 @@ def _pages(given: argparse.Namespace) -> int:
     from filelock import FileLock
     from jupyter_book.cli.main import main as jupyter_book
 
-    from falloff.study.files import project_root
+    from falloff.project import project_root
 
     root = project_root()
     (root / "_build").mkdir(exist_ok=True)

@@ -24,9 +24,9 @@ from typing import Any
 import nbformat
 from filelock import FileLock
 
-from falloff.study import claims, digests, parameters, profiles
-from falloff.study.files import clear, project_root, written
-from falloff.study.provenance import commit
+from falloff import digests, profiles
+from falloff.project import clear, commit, project_root, written
+from falloff.study import claims, parameters
 
 log = logging.getLogger(__name__)
 

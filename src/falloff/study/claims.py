@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from falloff.study import digests
-from falloff.study.files import project_root
+from falloff import digests
+from falloff.project import project_root
 from falloff.study.statistics import Interval, interval, paired, paired_steps
 
 VERDICTS = ("supported", "refuted", "undecided")

@@ -19,8 +19,7 @@ from dask.system import CPU_COUNT
 from distributed import Client, Future, LocalCluster, as_completed
 from distributed.system import MEMORY_LIMIT
 
-from falloff import data
-from falloff.study import digests
+from falloff import data, digests
 from falloff.study.progress import SAYS, Progress
 from falloff.study.store import UNKNOWN, Store, flat, identity, key
 from falloff.training import Record, Run, check_device, train

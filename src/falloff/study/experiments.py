@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from falloff.profiles import profile
 from falloff.study import protocol
-from falloff.study.profiles import profile
 from falloff.study.protocol import LOSSES, RATES, SEEDS
 from falloff.training import Option, Run
 

@@ -19,10 +19,9 @@ import pandas as pd
 from filelock import FileLock
 from scipy import stats
 
+from falloff.project import commit, project_root, written
 from falloff.study import claims, engine
 from falloff.study.experiments import EXPERIMENTS, settings
-from falloff.study.files import project_root, written
-from falloff.study.provenance import commit
 from falloff.study.store import Store
 from falloff.training import Run
 

@@ -17,11 +17,9 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from falloff import data, losses
-from falloff.study import digests
-from falloff.study.files import clear, project_root, written
+from falloff import data, digests, losses
+from falloff.project import clear, commit, project_root, written
 from falloff.study.progress import SAYS
-from falloff.study.provenance import commit
 from falloff.training import Record, Run, train
 
 log = logging.getLogger(__name__)

@@ -1,19 +1,22 @@
-"""Where the project's files are, and how one is written so that it is there whole or not at all."""
+"""The project's checkout: where its files are, how one is written whole or not at all, and which commit it is at."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from falloff.study import digests
+PACKAGE = Path(__file__).resolve().parent
 
 
 def project_root() -> Path:
     """The folder that holds the project: of ``FALLOFF_ROOT``, or the one above ``src``."""
-    return Path(os.environ.get("FALLOFF_ROOT") or digests.PACKAGE.parents[1])
+    return Path(os.environ.get("FALLOFF_ROOT") or PACKAGE.parents[1])
 
 
 @contextlib.contextmanager
@@ -37,3 +40,22 @@ def clear(path: Path) -> None:
     """Remove what writers of ``path`` that were killed left behind; for the holder of its lock, who alone writes it."""
     for left in path.parent.glob(f".{path.name}.*"):
         left.unlink(missing_ok=True)
+
+
+@functools.cache
+def commit() -> dict[str, Any]:
+    """The commit of the project's checkout and whether its files were as committed; "unknown" outside one.
+
+    The verdict of a replay does not count: no number comes from it.
+    """
+    try:
+        head = _git("rev-parse", "HEAD")
+        changed = _git("status", "--porcelain", "--", ":/", ":(top,exclude,glob)data/recorded/*/verified.json")
+        return {"commit": head, "clean": changed == ""}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": "unknown", "clean": False}
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=PACKAGE, capture_output=True, text=True, check=True)
+    return done.stdout.strip()

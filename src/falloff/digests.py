@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[1]
+from falloff.project import PACKAGE
 
 
 def of_text(*parts: str) -> str:
