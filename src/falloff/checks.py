@@ -1,0 +1,125 @@
+"""Checks of arguments, each written once: the error names the argument, its value and what is allowed.
+
+A function named ``check_...`` takes an argument's name and value, gives nothing back and only raises: no number ever
+depends on the texts that it is called with.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from numbers import Integral, Real
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a real number, Python's or NumPy's; a bool is none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_whole(value: object) -> bool:
+    """Whether this is an integer, Python's or NumPy's; a bool is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_number(name: str, value: object) -> None:
+    """Raise TypeError unless ``value`` is a number."""
+    if not is_number(value):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+
+
+def check_positive(name: str, value: object) -> None:
+    """Raise unless ``value`` is a finite number above 0."""
+    check_number(name, value)
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be finite and above 0, got {value!r}")
+
+
+def check_at_least_zero(name: str, value: object) -> None:
+    """Raise unless ``value`` is a finite number of at least 0."""
+    check_number(name, value)
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be finite and at least 0, got {value!r}")
+
+
+def check_above(name: str, value: object, bound: float) -> None:
+    """Raise unless ``value`` is a finite number above ``bound``, which is at least 0."""
+    check_at_least_zero(name, value)
+    if not value > bound:
+        raise ValueError(f"{name} must be above {bound:g}, got {value!r}")
+
+
+def check_share(name: str, value: object) -> None:
+    """Raise unless ``value`` is a number in [0, 1]."""
+    check_number(name, value)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be in [0, 1], got {value!r}")
+
+
+def check_count(name: str, value: object) -> None:
+    """Raise ValueError unless ``value`` is an integer above 0."""
+    if not (is_whole(value) and value > 0):
+        raise ValueError(f"{name} must be an integer above 0, got {value!r}")
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Raise ValueError unless ``value`` is an integer and at least ``least``."""
+    if not (is_whole(value) and value >= least):
+        raise ValueError(f"{name} must be an integer, at least {least}, got {value!r}")
+
+
+def check_size(name: str, value: object) -> None:
+    """Raise ValueError unless ``value`` is a tuple or list of two or three integers above 0."""
+    fits = isinstance(value, (tuple, list)) and len(value) in (2, 3)
+    if not (fits and all(is_whole(n) and n > 0 for n in value)):
+        raise ValueError(f"{name} must be (height, width) or (depth, height, width), integers above 0, got {value!r}")
+
+
+def check_one_of(name: str, value: object, allowed: Iterable[str]) -> None:
+    """Raise ValueError unless ``value`` is one of some words."""
+    allowed = tuple(allowed)
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def check_option(owner: str, option: str, known: Iterable[str]) -> None:
+    """Raise ValueError unless ``owner`` has such an option; the message gives the nearest."""
+    known = tuple(known)
+    if option not in known:
+        raise ValueError(f"{owner} has no option {option!r}{_nearest(option, known)}; it has: {', '.join(known)}")
+
+
+def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
+    """What a table has under a name; ``"module:Name"`` is what a module outside the package calls so.
+
+    Args:
+        kind: what the table holds, for messages: "loss".
+        name: a key of the table, or a module that Python can import, a colon and a name in it.
+        table: what the package has, by name.
+
+    Raises:
+        ValueError: the table has no such name (the message gives the nearest), or there is no such module or name in it.
+    """
+    module, colon, attribute = str(name).partition(":")
+    if not colon:
+        if name not in table:
+            raise ValueError(f"no {kind} is named {name!r}{_nearest(name, table)}; known: {', '.join(table)}")
+        return table[name]
+    if not (attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+        raise ValueError(f"{kind} {name!r} must be written 'module:Name'")
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"{kind} {name!r}: the module cannot be imported: {error}") from error
+    if not hasattr(found, attribute):
+        raise ValueError(f"{kind} {name!r}: the module has no {attribute!r}{_nearest(attribute, vars(found))}")
+    return getattr(found, attribute)
+
+
+def _nearest(name: object, known: Iterable[str]) -> str:
+    near = get_close_matches(str(name), known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
