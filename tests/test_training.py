@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import set_arrays, write_set
 
-from falloff import data, heatmaps, losses, models, training
+from falloff import data, heatmaps, losses, training
 from falloff.data import Dataset, digits
 from falloff.points import Points
 from falloff.training import Run, measure, train
@@ -174,30 +174,6 @@ def test_a_shift_shows_as_an_error_in_pixels_and_only_within_the_radius():
     assert measure(scores.roll(2, dims=3), one)["error"] == pytest.approx(2.0)
     assert measure(scores.roll(2, dims=3), one)["ap_1"] < 0.1 < measure(scores.roll(2, dims=3), one)["ap"]
     assert measure(scores.roll(3, dims=3), one)["ap"] < 0.1 < measure(scores.roll(3, dims=3), one)["ap_4"]
-
-
-@pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 23), (9, 8), (64, 40)])
-def test_the_net_gives_one_logit_per_class_and_pixel(height, width):
-    net = models.make("unet", channels=3, classes=5, width=2).eval()
-    assert net(torch.rand(2, 3, height, width)).shape == (2, 5, height, width)
-
-
-def test_the_nets_pixels_are_in_place():
-    # The gradient of one logit is strongest near its own pixel: no block of pixels is shuffled.
-    torch.manual_seed(0)
-    net = models.make("unet", channels=1, classes=1, width=16).eval()
-    for row, column in ((10, 21), (11, 20)):
-        image = torch.rand(8, 1, 32, 32, requires_grad=True)
-        net(image)[:, 0, row, column].sum().backward()
-        strength = image.grad.abs().sum((0, 1))
-        weight = strength / strength.sum()
-        assert float((weight.sum(1) * torch.arange(32.0)).sum()) == pytest.approx(row, abs=2)
-        assert float((weight.sum(0) * torch.arange(32.0)).sum()) == pytest.approx(column, abs=2)
-
-
-def test_an_unknown_net_is_named():
-    with pytest.raises(ValueError, match="no model is named 'vnet'; known: unet"):
-        models.make("vnet", channels=1, classes=1, width=1)
 
 
 def test_naming_a_default_describes_the_same_run():

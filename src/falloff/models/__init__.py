@@ -1,25 +1,44 @@
-"""Small nets by name."""
+"""Small nets by name: each turns images into maps by name."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
+
 from torch import nn
 
+from falloff import checks
 from falloff.models.unet import UNet
 
-_MODELS = {"unet": UNet}
+MODELS = {"unet": UNet}
 
 
 def names() -> list[str]:
     """All names that :func:`make` knows."""
-    return list(_MODELS)
+    return list(MODELS)
 
 
-def make(name: str, *, channels: int, classes: int, width: int) -> nn.Module:
-    """A net by name: images ``(B, channels, H, W)`` to logits ``(B, classes, H, W)``.
+def make(name: str, *, channels: int, outputs: Mapping[str, int], width: int, **options: object) -> nn.Module:
+    """A net by name: images ``(B, channels, H, W)`` to a dict of maps, ``outputs[key]`` of them under each key.
+
+    Args:
+        name: one of :func:`names`, or ``"module:Name"`` of a net outside the package.
+        channels: of the images, above 0.
+        outputs: how many maps are put out under each name, above 0.
+        width: features where the net is narrowest, above 0.
+        options: what else the net takes.
+
+    A net's ``stride`` is how many pixels of the image lie along one of its maps', (H / stride, W / stride) pixels.
 
     Raises:
-        ValueError: no net has this name.
+        ValueError: no net has this name, an option that it does not have, a number out of range.
     """
-    if name not in _MODELS:
-        raise ValueError(f"no model is named {name!r}; known: {', '.join(names())}")
-    return _MODELS[name](channels, classes, width)
+    model = checks.choose("model", name, MODELS)
+    counts = {"channels": channels, "width": width, **{f"outputs[{key!r}]": maps for key, maps in outputs.items()}}
+    for count, value in counts.items():
+        checks.check_count(count, value)
+    given = {"channels": channels, "outputs": outputs, "width": width}
+    own = [option for option in inspect.signature(model).parameters if option not in given]
+    for option in options:
+        checks.check_option(f"model {name!r}", option, own)
+    return model(**given, **options)
