@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -239,7 +241,20 @@ def compiler_works() -> bool:
     value = os.environ.get("FALLOFF_COMPILE") or "1"
     if value not in ("0", "1"):
         raise ValueError(f"FALLOFF_COMPILE must be 0 or 1, got {value!r}")
-    return value == "1" and not _given_up
+    return value == "1" and _wanted.get() and not _given_up
+
+
+_wanted: ContextVar[bool] = ContextVar("compiled", default=True)
+
+
+@contextmanager
+def compiled(wanted: bool) -> Iterator[None]:
+    """Whether losses of large maps may be compiled in this block."""
+    before = _wanted.set(wanted)
+    try:
+        yield
+    finally:
+        _wanted.reset(before)
 
 
 _given_up: list[str] = []  # why the compiler is not tried again in this process

@@ -11,6 +11,7 @@ from falloff import checks
 from falloff.models.unet import UNet
 
 MODELS = {"unet": UNet}
+_SHARED = ("channels", "outputs", "width")  # what every net is made with
 
 
 def names() -> list[str]:
@@ -18,7 +19,17 @@ def names() -> list[str]:
     return list(MODELS)
 
 
-def make(name: str, *, channels: int, outputs: Mapping[str, int], width: int, **options: object) -> nn.Module:
+def options(name: str) -> dict[str, object]:
+    """A net's own options with their defaults.
+
+    Raises:
+        ValueError: no net has this name; the message gives the nearest.
+    """
+    given = inspect.signature(checks.choose("model", name, MODELS)).parameters.values()
+    return {one.name: one.default for one in given if one.name not in _SHARED}
+
+
+def make(name: str, *, channels: int, outputs: Mapping[str, int], width: int, **own: object) -> nn.Module:
     """A net by name: images ``(B, channels, H, W)`` to a dict of maps, ``outputs[key]`` of them under each key.
 
     Args:
@@ -26,7 +37,7 @@ def make(name: str, *, channels: int, outputs: Mapping[str, int], width: int, **
         channels: of the images, above 0.
         outputs: how many maps are put out under each name, above 0.
         width: features where the net is narrowest, above 0.
-        options: what else the net takes.
+        own: what else the net takes: :func:`options`.
 
     A net's ``stride`` is how many pixels of the image lie along one of its maps', (H / stride, W / stride) pixels.
 
@@ -37,8 +48,6 @@ def make(name: str, *, channels: int, outputs: Mapping[str, int], width: int, **
     counts = {"channels": channels, "width": width, **{f"outputs[{key!r}]": maps for key, maps in outputs.items()}}
     for count, value in counts.items():
         checks.check_count(count, value)
-    given = {"channels": channels, "outputs": outputs, "width": width}
-    own = [option for option in inspect.signature(model).parameters if option not in given]
-    for option in options:
-        checks.check_option(f"model {name!r}", option, own)
-    return model(**given, **options)
+    for option in own:
+        checks.check_option(f"model {name!r}", option, options(name))
+    return model(channels=channels, outputs=outputs, width=width, **own)

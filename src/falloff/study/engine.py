@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dask
 import pandas as pd
@@ -19,10 +19,12 @@ from dask.system import CPU_COUNT
 from distributed import Client, Future, LocalCluster, as_completed
 from distributed.system import MEMORY_LIMIT
 
-from falloff import data, digests
+from falloff import data, digests, measures
+from falloff.machine import check_device
+from falloff.run import Option, Run
 from falloff.study.progress import SAYS, Progress
-from falloff.study.store import UNKNOWN, Store, flat, identity, key
-from falloff.training import Record, Run, check_device, train
+from falloff.study.store import FINAL, VALIDATION, Measuring, Store, flat, identity, key
+from falloff.training import Record, train
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +64,47 @@ def run(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
         ConnectionError: no scheduler answers at ``FALLOFF_SCHEDULER``.
     """
     rows, runs = [], list(runs)
-    for one, (stored, error) in zip(runs, _finished(runs, store or Store()), strict=True):
-        rows.append((one.describe() | UNKNOWN if stored is None else flat(stored)) | {"failure": error})
+    for one, (stored, numbers, error) in zip(runs, _finished(runs, store or Store()), strict=True):
+        rows.append((one.describe() if stored is None else flat(stored, *numbers)) | {"failure": error})
+    return _table(rows)
+
+
+def measured(
+    runs: Sequence[Run],
+    metrics: Sequence[str],
+    *,
+    split: str = "test",
+    decoder: Mapping[str, Option] | None = None,
+    threshold: Literal["validation", "own"] | float = "validation",
+    store: Store | None = None,
+) -> pd.DataFrame:
+    """Numbers about some runs, computed from what was trained: a new metric, decoder or split trains nothing again.
+
+    Args:
+        runs: descriptions; those that are not stored are trained first.
+        metrics: by name: :func:`falloff.measures.names`.
+        split: of the runs' data.
+        decoder: options of the system's decoder in place of its own, such as ``{"refine": "parabola"}``.
+        threshold: from which score a prediction counts, where a metric needs that: the best on validation images with
+            the same decoder, the best on the split itself ("own"), or a number.
+        store: where records are; ``runs`` of the project by default.
+
+    Returns:
+        One row each, in their order: the fields of the run, the metrics, and ``failure``.
+
+    Raises:
+        ValueError: as for :func:`run`; an unknown metric.
+    """
+    for name in metrics:
+        measures.find(name)
+    asked = Measuring(split=split, metrics=tuple(metrics), decoder=dict(decoder or {}), threshold=threshold)
+    rows, runs = [], list(runs)
+    for one, (_, numbers, error) in zip(runs, _finished(runs, store or Store(), (asked,)), strict=True):
+        rows.append(one.describe() | (numbers[0] if numbers else {}) | {"failure": error})
+    return _table(rows)
+
+
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     return table.assign(failure=table["failure"].astype(object).where(table["failure"].notna(), None))
 
@@ -74,7 +115,7 @@ def curves(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
     Runs that failed have no row.
     """
     rows = []
-    for stored, _ in _finished(runs, store or Store()):
+    for stored, _, _ in _finished(runs, store or Store(), ()):
         if stored is not None:
             rows += [stored["run"] | row for row in stored["curve"]]
     return pd.DataFrame(rows)
@@ -87,12 +128,10 @@ def record(one: Run, *, store: Store | None = None) -> Record:
         RuntimeError: the run failed.
     """
     store = store or Store()
-    found = store.get(one)
+    [(_, _, error)] = _finished([one], store)
+    found = store.get(one) if error is None else None
     if found is None:
-        [(_, error)] = _finished([one], store)
-        found = store.get(one) if error is None else None
-        if found is None:
-            raise RuntimeError(f"the run failed: {error or 'its record could not be read'}")
+        raise RuntimeError(f"the run failed: {error or 'its record could not be read'}")
     return found
 
 
@@ -138,34 +177,52 @@ def places(devices: Iterable[str]) -> int:
     return count
 
 
+Found = tuple[dict[str, Any] | None, list[dict[str, float]] | None, str | None]
+
+
 def _finished(
-    runs: Sequence[Run], store: Store, train: Callable[..., Record] = train
-) -> list[tuple[dict[str, Any] | None, str | None]]:
-    """What the store holds of each run, the missing ones computed first, and why those failed that did."""
+    runs: Sequence[Run], store: Store, asked: Sequence[Measuring] = (VALIDATION, FINAL),
+    train: Callable[..., Record] = train,
+) -> list[Found]:
+    """What the store holds of each run and the numbers asked for, what is missing computed first; why some failed."""
     runs = list(runs)
     _check(runs)
     names = [key(one) for one in runs]
     wanted = dict(zip(names, runs, strict=True))
-    found = {name: store.read(name) for name in wanted}
+    found = {name: _stored(store, name, asked) for name in wanted}
     missing = {name: wanted[name] for name, stored in found.items() if stored is None}
     errors: dict[str, str | None] = dict.fromkeys(wanted)
     progress = Progress(len(wanted), len(wanted) - len(missing))
     try:
-        for name, error in _compute(missing, store, train):
-            found[name] = store.read(name)  # it may be there though the word of it was lost
+        for name, error in _compute(missing, store, asked, train):
+            found[name] = _stored(store, name, asked)  # it may be there though the word of it was lost
             if found[name] is None:
                 errors[name] = error or "its record could not be read"
                 log.warning("%sfailed: %s: %s", SAYS, wanted[name], errors[name])
-            progress.advance(None if found[name] is None else flat(found[name]))
+            progress.advance(None if found[name] is None else _progressed(*found[name]))
     finally:
         progress.close()
-    return [(found[name], errors[name]) for name in names]
+    return [(*(found[name] or (None, None)), errors[name]) for name in names]
+
+
+def _stored(
+    store: Store, name: str, asked: Sequence[Measuring]
+) -> tuple[dict[str, Any], list[dict[str, float]]] | None:
+    """A record and the numbers asked for, or None where one of them is missing."""
+    stored = store.read(name)
+    numbers = [store.numbers(name, one) for one in asked] if stored else [None]
+    return None if None in numbers else (stored, numbers)
+
+
+def _progressed(stored: dict[str, Any], numbers: list[dict[str, float]]) -> dict[str, Any]:
+    """The run with its last watched numbers, for who watches."""
+    return stored["run"] | stored["curve"][-1]
 
 
 def _compute(
-    missing: dict[str, Run], store: Store, train: Callable[..., Record]
+    missing: dict[str, Run], store: Store, asked: Sequence[Measuring], train: Callable[..., Record]
 ) -> Iterator[tuple[str, str | None]]:
-    """Train the missing runs; each one's key as it ends, and why it failed if it did."""
+    """Train and measure what is missing; each one's key as it ends, and why it failed if it did."""
     if not missing:
         return
     jobs = {name: (_resolved(one), identity(one)) for name, one in missing.items()}
@@ -173,13 +230,14 @@ def _compute(
     parts = [names[start : start + size] for start in range(0, len(names), size)]
     with cluster({one.device for one in missing.values()}) as address, _client(address) as client:
         futures = client.map(
-            _train_all, [[jobs[name] for name in part] for part in parts], folder=store.folder, train=train, pure=False,
+            _train_all, [[jobs[name] for name in part] for part in parts], folder=store.folder, asked=tuple(asked),
+            train=train, pure=False,
             # Two clients that ask one scheduler for the same key share one computation.
-            key=[f"train-{digests.of_text(*part)[:24]}-{store.folder}" for part in parts],
+            key=[f"train-{digests.of_text(*part, repr(asked))[:24]}-{store.folder}" for part in parts],
         )
-        asked, left = dict(zip(futures, parts, strict=True)), set(names)
+        waiting, left = dict(zip(futures, parts, strict=True)), set(names)
         for future in as_completed(futures, raise_errors=False, loop=client.loop):
-            part = asked[future]
+            part = waiting[future]
             left.difference_update(part)
             yield from zip(part, _outcomes(future, len(part)), strict=True)
         for name in left:  # the scheduler went away, and with it what it was asked for
@@ -217,25 +275,28 @@ def _client(address: str) -> Iterator[Client]:
 
 
 def _resolved(one: Run) -> Run:
-    """The run with its precision decided here: a worker on another processor must not decide otherwise."""
-    return one.replace(precision=one.describe()["precision"])
+    """The run with its precision and form decided here: a worker on another processor must not decide otherwise."""
+    described = one.describe()
+    return one.replace(precision=described["precision"], form=described["form"])
 
 
 def _train_all(
-    jobs: list[tuple[Run, dict[str, str]]], *, folder: Path, train: Callable[..., Record]
+    jobs: list[tuple[Run, dict[str, str]]], *, folder: Path, asked: Sequence[Measuring], train: Callable[..., Record]
 ) -> list[str | None]:
-    """What a worker does: train and store; what went wrong comes back as words."""
-    return [_train(one, asked, Store(folder), train) for one, asked in jobs]
+    """What a worker does: train, measure and store; what went wrong comes back as words."""
+    return [_train(one, wanted, Store(folder), asked, train) for one, wanted in jobs]
 
 
-def _train(one: Run, asked: dict[str, str], store: Store, train: Callable[..., Record]) -> str | None:
+def _train(
+    one: Run, wanted: dict[str, str], store: Store, asked: Sequence[Measuring], train: Callable[..., Record]
+) -> str | None:
     try:
         here = identity(one)
-        if differing := [part for part in asked if here[part] != asked[part]]:
+        if differing := [part for part in wanted if here[part] != wanted[part]]:
             return f"the worker's {' and '.join(differing)} differ from those of the process that asks"
         if one.device == "cuda" and torch.cuda.device_count() > 1:  # share out the GPUs
             torch.cuda.set_device(os.getpid() % torch.cuda.device_count())
-        store.get_or_train(one, train=train)
+        store.get_or_train(one, asked, train=train)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return None

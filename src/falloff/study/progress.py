@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
+from falloff import measures
+
 STYLE = "FALLOFF_PROGRESS"
 SAYS = "runs: "  # how a line begins that a chapter's process passes on from its kernel
 LINE_EVERY = 15.0  # seconds between two lines of a log
 
 
 class Progress:
-    """Runs done and left, time left, and the best validation AP so far, on standard error.
+    """Runs done and left, time left, and the best so far by what the runs watch first, on standard error.
 
     A terminal and a notebook get a bar, anything else plain lines; ``FALLOFF_PROGRESS`` set to "bar", "lines" or
     "none" decides otherwise. Nothing is shown when nothing is to do.
@@ -42,8 +44,7 @@ class Progress:
     def advance(self, row: Mapping[str, Any] | None) -> None:
         """One run ended, with this row of the table; None where it failed."""
         self.done, self.new, self.failed = self.done + 1, self.new + 1, self.failed + (row is None)
-        ap = math.nan if row is None else row.get("val_ap", math.nan)
-        if ap > (self.best["val_ap"] if self.best else -math.inf):
+        if row is not None and self._is_better(row):
             self.best = row
         if self.bar is not None:
             self.bar.set_postfix_str("; ".join(filter(None, (self._failed(), self._best()))), refresh=False)
@@ -68,7 +69,16 @@ class Progress:
     def _best(self) -> str:
         if self.best is None:
             return ""
-        return f"best val_ap {self.best['val_ap']:.3f} ({self.best['loss']}, rate {self.best['learning_rate']:g})"
+        metric = self.best["watched"][0]
+        of = f"{self.best['loss'] or self.best['system']}, rate {self.best['learning_rate']:g}"
+        return f"best {metric} on validation images {self.best[metric]:.3f} ({of})"
+
+    def _is_better(self, row: Mapping[str, Any]) -> bool:
+        """Whether a run ended better than the best, by what the runs watch first."""
+        metric = next(iter(row["watched"]), None)
+        if metric is None or math.isnan(row.get(metric, math.nan)):
+            return False
+        return self.best is None or measures.find(metric).better_of(row[metric], self.best[metric])
 
     def _say(self, words: str) -> None:
         if self.lines:

@@ -19,21 +19,20 @@ import pandas as pd
 from filelock import FileLock
 from scipy import stats
 
+from falloff import measures
 from falloff.project import commit, project_root, written
+from falloff.run import Run
 from falloff.study import claims, engine
 from falloff.study.experiments import EXPERIMENTS, settings
-from falloff.study.store import Store
-from falloff.training import Run
+from falloff.study.store import Store, identity, key
 
 log = logging.getLogger(__name__)
 
-# How far a replay may lie from what was recorded and still be called the same: what other versions of the same kind of
-# machine may change. Metrics are shares in [0, 1]; distances are in pixels.
-TOLERANCE = {"error": 0.01, "steps_to_ap": 0.0, "default": 0.002}
 SAMPLE = 6  # runs replayed by default
 WORDS = ("identical", "within tolerance", "within seed noise", "different")
 
-_FIELDS = [f.name for f in dataclasses.fields(Run)]
+# A row's columns that are neither of its run nor measured.
+_OTHER = {"run", "arm", "role", "seed", "code", "chosen", "at_edge", "seconds", "device_model"}
 
 
 def folder(profile: str) -> Path:
@@ -63,19 +62,28 @@ def record(profile: str = "quick", device: str | None = None, names: Sequence[st
     done = []
     for name in names:
         log.info("experiment %s, profile %s", name, profile)
-        table = EXPERIMENTS[name].run(**shared)
-        text = table.assign(loss_options=table["loss_options"].map(json.dumps)).to_csv(index=False)
+        text = _text(EXPERIMENTS[name].carry_out(**shared).whole)
         path = folder(profile) / f"{name}.json"
-        manifest = _manifest(name, profile, shared, _read(text)) | {
+        manifest = _manifest(name, profile, shared["base"], _read(text)) | {
             "sha256": hashlib.sha256(text.encode()).hexdigest()
         }
         with written(path.with_suffix(".csv")) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        with written(path) as temporary:
-            temporary.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        _write(path, manifest)
         log.info("wrote %s", path)
         done.append(path)
     return done
+
+
+def recorded(name: str, profile: str = "quick") -> pd.DataFrame:
+    """The table of a recorded experiment: a row a run, with the fields of the run, ``arm``, ``role`` and all metrics.
+
+    Raises:
+        ValueError: no such experiment, or it is not recorded or damaged.
+    """
+    if name not in EXPERIMENTS:
+        raise ValueError(f"no experiment is named {name!r}; known: {', '.join(EXPERIMENTS)}")
+    return read(folder(profile) / f"{name}.json")[1]
 
 
 def read(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -95,22 +103,34 @@ def read(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     return manifest, _read(content.decode())
 
 
+def is_of_this_code(manifest: Mapping[str, Any], table: pd.DataFrame) -> bool:
+    """Whether today's code is what computed a recorded table, or has given a sample of it again bit for bit."""
+    return set(_codes(table)) <= {*table["code"], *manifest["adopted"]}
+
+
+def _codes(table: pd.DataFrame) -> list[str]:
+    """The digest of the code that would compute each row today."""
+    return [identity(run)["code"] for run in _runs(table, None)]
+
+
 def verify(profile: str = "quick", *, everything: bool = False, device: str | None = None) -> dict[str, Any]:
     """Train recorded runs again and say how what comes out compares with what was recorded.
 
-    A run is "identical" when every metric is; "within tolerance" when each differs by no more than the manifest
-    allows; "within seed noise" when those that something rests on differ by no more than two seeds would,
+    A run is "identical" when every metric is; "within tolerance" when each differs by no more than the metric allows;
+    "within seed noise" when those that something rests on differ by no more than two seeds would,
 
     .. math:: |d| \\le t_\\nu\\, s \\sqrt 2,
 
     else "different". On a run of the tuning rests the choice of a rate, so its APs are compared; on others rest claims,
-    so their metrics are. The standard deviation s of seeds is pooled over the losses and variants of the experiment,
+    so their metrics are. The standard deviation s of seeds is pooled over the arms of the experiment,
     with :math:`\\nu` degrees of freedom. Student's quantile is that at which 95 of 100 verifications that change
     nothing but the seeds call no run different: metrics and runs share the level (Bonferroni).
 
     A claim is judged again with the replayed runs in place of the recorded ones. It is "within seed noise" as long as
     the interval that decides it overlaps with the recorded one, even where one of them only just decides it, and
     "different" beyond; also when the manifest's verdict is not that of its table, or something else decides it by now.
+
+    A table that other code has made is adopted by today's where all that is replayed of it is identical.
 
     Args:
         profile: whose tables are replayed.
@@ -138,14 +158,19 @@ def verify(profile: str = "quick", *, everything: bool = False, device: str | No
         for name, (manifest, table) in recorded.items():
             chosen, noise = samples[name], seed_noise(table, count)
             fresh = _replay(chosen, device, Store(home))
+            words = [compare(old, new, noise) for old, new in
+                     zip(chosen.to_dict("records"), fresh.to_dict("records"), strict=True)]
             rows += [
-                {"experiment": name, "loss": old["loss"], "variant": _or_null(old.get("variant")), "role": old["role"],
-                 "seed": int(old["seed"]), "rate": old["learning_rate"], "recorded": _or_null(old["ap"]),
-                 "replayed": _or_null(new["ap"]), "verdict": compare(old, new, noise, manifest["tolerance"])}
-                for old, new in zip(chosen.to_dict("records"), fresh.to_dict("records"), strict=True)
+                {"experiment": name, **{what: old[what] for what in ("arm", "role", "seed")},
+                 "rate": old["learning_rate"], "recorded": _or_null(old["ap"]), "replayed": _or_null(new["ap"]),
+                 "verdict": word}
+                for old, new, word in zip(chosen.to_dict("records"), fresh.to_dict("records"), words, strict=True)
             ]
+            if set(words) == {"identical"} and not is_of_this_code(manifest, table):
+                adopted = {"adopted": sorted({*manifest["adopted"], *_codes(table)})}
+                _write(folder(profile) / f"{name}.json", manifest | adopted)
             judged |= _claims(name, manifest, table, fresh)
-            where = Store(home).read(engine.key(_run(chosen.iloc[0], device)))
+            where = Store(home).read(key(_runs(chosen.iloc[:1], device)[0]))
         shutil.rmtree(home, ignore_errors=True)  # a replay is one: the next verification computes anew
     verdict = {
         "profile": profile, "date": datetime.now(UTC).isoformat(timespec="seconds"), **commit(),
@@ -170,14 +195,12 @@ def _or_null(value: Any) -> Any:
     return None if pd.isna(value) else value
 
 
-def compare(
-    old: Mapping[str, Any], new: Mapping[str, Any], noise: Mapping[str, float], tolerance: Mapping[str, float]
-) -> str:
+def compare(old: Mapping[str, Any], new: Mapping[str, Any], noise: Mapping[str, float]) -> str:
     """One of :data:`WORDS` for a replayed row against the recorded one: see :func:`verify`."""
     differences = {name: _difference(old[name], new[name]) for name in _metrics(old)}
     if not any(differences.values()):
         return "identical"
-    if all(d <= tolerance.get(name.removeprefix("val_"), tolerance["default"]) for name, d in differences.items()):
+    if all(d <= _metric(name).tolerance for name, d in differences.items()):
         return "within tolerance"
     rests_on = ("ap", "val_ap") if old["role"] == "tuning" else _claimed()
     near = all(_difference(_known(old, name), _known(new, name)) <= noise[name] for name in rests_on)
@@ -186,12 +209,11 @@ def compare(
 
 def seed_noise(table: pd.DataFrame, runs: int) -> dict[str, float]:
     """How far two seeds may lie apart in each metric that something rests on, where so many runs are compared."""
-    repeated = table[table["role"] != "tuning"]
-    setting = [name for name in ("loss", "variant") if name in table]
+    repeated = _reported(table)
     level, found = 0.05 / (runs * len(_claimed())), {}
     for metric in {*_claimed(), "val_ap"}:
         values = repeated.apply(_known, axis=1, metric=metric)
-        seeds = repeated.assign(value=values).groupby(setting, dropna=False)["value"]
+        seeds = repeated.assign(value=values).groupby("arm")["value"]
         freedom = int((seeds.count() - 1).clip(lower=0).sum())
         squares = float(((values - seeds.transform("mean")) ** 2).sum())
         found[metric] = stats.t.ppf(1 - level / 2, freedom) * math.sqrt(2 * squares / freedom) if freedom else 0.0
@@ -203,9 +225,15 @@ def _claimed() -> list[str]:
     return sorted({"ap"} | {test.metric for claim in claims.load().values() for test in claim.tests if test.metric})
 
 
+def _metric(column: str) -> measures.Metric:
+    """The metric that a column holds, of either split."""
+    return measures.find(column.removeprefix("val_"))
+
+
 def _known(row: Mapping[str, Any], metric: str) -> float:
-    """A metric; of the steps to a threshold that a run never reached, those that it had: it took more."""
-    return row["steps"] if metric == "steps_to_ap" and pd.isna(row[metric]) else row[metric]
+    """A metric; where it was never reached, that at which the run ended without it."""
+    censored_at = _metric(metric).censored_at
+    return row[censored_at] if censored_at and pd.isna(row[metric]) else row[metric]
 
 
 def _difference(old: float, new: float) -> float:
@@ -219,25 +247,19 @@ def _difference(old: float, new: float) -> float:
 
 def _metrics(recorded: pd.DataFrame | Mapping[str, Any]) -> list[str]:
     """The columns of a recorded table, or of its row, that were measured, but for time."""
-    other = {*_FIELDS, "role", "variant", "chosen", "at_edge", "seconds", "device_model"}
-    return [name for name in recorded if name not in other]
+    return [name for name in recorded if name.removeprefix("val_") in measures.METRICS]
 
 
 def _replay(rows: pd.DataFrame, device: str | None, store: Store) -> pd.DataFrame:
-    runs = [_run(row, device) for _, row in rows.iterrows()]
-    table = engine.run(runs, store=store)
+    table = engine.run(_runs(rows, device), store=store)
     if failed := table["failure"].dropna().tolist():
-        raise RuntimeError(f"{len(failed)} of {len(runs)} replays failed; the first: {failed[0]}")
+        raise RuntimeError(f"{len(failed)} of {len(table)} replays failed; the first: {failed[0]}")
     return table.set_axis(rows.index)
 
 
-def _run(row: Mapping[str, Any], device: str | None) -> Run:
-    """The run of a recorded row."""
-    given = {name: None if pd.isna(row[name]) else row[name] for name in _FIELDS if name != "loss_options"}
-    whole = ("size", "width", "steps", "batch", "seed", "evaluations")
-    given |= {name: int(given[name]) for name in whole if given[name] is not None}
-    given["loss_options"] = json.loads(row["loss_options"])
-    return Run(**(given | ({} if device is None else {"device": device})))
+def _runs(rows: pd.DataFrame, device: str | None) -> list[Run]:
+    """The runs of recorded rows, on their own device or another."""
+    return [Run.of(json.loads(text) | ({} if device is None else {"device": device})) for text in rows["run"]]
 
 
 def _sample(table: pd.DataFrame) -> list[int]:
@@ -257,20 +279,19 @@ def _claims(name: str, manifest: Mapping[str, Any], table: pd.DataFrame, fresh: 
         old = manifest["claims"][claim.name]
         now = claim.judge(_reported(mixed))
         then = claim.judge(_reported(table))
-        losses = {loss for test in claim.tests for loss in (test.difference or (test.of,))}
         mine = _reported(table)
-        mine = mine[mine["loss"].isin(losses)]
+        mine = mine[mine["arm"].isin(claim.arms)]
         replayed = int(mine.index.isin(fresh.index).sum())
         if then.verdict != old["verdict"] or old["asked"] != claim.digest():
             word = "different"  # not what its own table says, or decided by something else now
         else:
-            word = _word(then, now, manifest["tolerance"]) if replayed else "not replayed"
+            word = _word(then, now) if replayed else "not replayed"
         found[claim.name] = {"recorded": old["verdict"], "verdict": now.verdict, "compared": word, "runs": len(mine),
                              "replayed": replayed}
     return found
 
 
-def _word(then: claims.Judgement, now: claims.Judgement, tolerance: Mapping[str, float]) -> str:
+def _word(then: claims.Judgement, now: claims.Judgement) -> str:
     pairs = list(zip(then.effects, now.effects, strict=True))
     apart = [_difference(a, b) for one, other in pairs
              for a, b in ((one.mean, other.mean), (one.low, other.low), (one.high, other.high))]
@@ -278,7 +299,7 @@ def _word(then: claims.Judgement, now: claims.Judgement, tolerance: Mapping[str,
         return "identical"
     metrics = [test.metric for test in then.claim.tests for _ in range(3)]
     if then.verdict == now.verdict and all(
-        d <= tolerance.get(m, tolerance["default"]) for d, m in zip(apart, metrics, strict=True)
+        d <= _metric(metric).tolerance for d, metric in zip(apart, metrics, strict=True)
     ):
         return "within tolerance"
     beyond = any(one.low > other.high or one.high < other.low for one, other in pairs)
@@ -289,24 +310,41 @@ def _reported(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["role"] == "reported"]
 
 
-def _manifest(name: str, profile: str, shared: Mapping[str, Any], table: pd.DataFrame) -> dict[str, Any]:
-    base: Run = shared["base"]
-    judged = {
-        claim.name: {"asked": claim.digest(), "verdict": (one := claim.judge(_reported(table))).verdict,
-                     "effects": json.loads(one.as_json())["effects"]}
-        for claim in claims.load().values() if claim.experiment == name
-    }
-    where = Store().read(engine.key(_run(table.iloc[0], None)))  # of a worker, which may be another machine
-    return {
-        "experiment": name, "question": EXPERIMENTS[name].question, "profile": profile, "base": base.describe(),
-        "rates": sorted(table.loc[table["role"] == "tuning", "learning_rate"].unique().tolist()),
-        "seeds": sorted(table.loc[table["role"] == "reported", "seed"].unique().tolist()),
-        "runs": len(table), "seconds": round(float(table["seconds"].sum()), 1),
-        "code": where["code"], "data": where["data"], **commit(), "versions": where["versions"],
-        "machine": where["machine"],
-        "date": datetime.now(UTC).isoformat(timespec="seconds"), "tolerance": TOLERANCE, "claims": judged,
-    }
+def _text(table: pd.DataFrame) -> str:
+    """A table as CSV: each run as JSON in one column, beside it what was measured."""
+    fields = [f.name for f in dataclasses.fields(Run)]
+    runs = [Run(**{name: row[name] for name in fields}) for row in table.to_dict("records")]
+    described = [json.dumps(run.describe()) for run in runs]
+    table = table.assign(run=described, code=[identity(run)["code"] for run in runs])
+    measured = [name for name in table if name in _OTHER or name not in fields]
+    first = ["arm", "role", "seed"]
+    return table[[*first, *(name for name in measured if name not in first)]].to_csv(index=False)
 
 
 def _read(text: str) -> pd.DataFrame:
-    return pd.read_csv(io.StringIO(text))
+    table = pd.read_csv(io.StringIO(text))
+    fields = pd.DataFrame([Run.of(json.loads(run)).describe() for run in table["run"]], index=table.index)
+    return pd.concat([table, fields[[name for name in fields if name not in table]]], axis=1)
+
+
+def _write(path: Path, manifest: Mapping[str, Any]) -> None:
+    with written(path) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _manifest(name: str, profile: str, base: Run, table: pd.DataFrame) -> dict[str, Any]:
+    reported = _reported(table)
+    judged = {
+        claim.name: {"asked": claim.digest(), "verdict": (one := claim.judge(reported)).verdict,
+                     "effects": json.loads(one.as_json())["effects"]}
+        for claim in claims.load().values() if claim.experiment == name
+    }
+    where = Store().read(key(_runs(table.iloc[:1], None)[0]))  # of a worker, which may be another machine
+    return {
+        "experiment": name, "question": EXPERIMENTS[name].question, "profile": profile, "base": base.describe(),
+        "rates": sorted(table.loc[table["role"] == "tuning", "learning_rate"].unique().tolist()),
+        "seeds": sorted(reported["seed"].unique().tolist()),
+        "runs": len(table), "seconds": round(float(table["seconds"].sum()), 1), "adopted": [],
+        "data": where["data"], **commit(), "versions": where["versions"], "machine": where["machine"],
+        "date": datetime.now(UTC).isoformat(timespec="seconds"), "claims": judged,
+    }

@@ -1,53 +1,56 @@
-"""Finished runs on disk: one record each, under the digest of all that determines it."""
+"""Finished runs on disk, each under the digest of all that determines it, and what was measured of them."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
 import logging
 import math
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from filelock import FileLock
 
-from falloff import data, digests, losses
+from falloff import data, digests, losses, measures, training
+from falloff.points import Points
 from falloff.project import clear, commit, project_root, written
+from falloff.run import Option, Run
 from falloff.study.progress import SAYS
-from falloff.training import Record, Run, train
+from falloff.systems import Task
+from falloff.training import Record, train
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
-REACHED = 0.8  # the AP of which ``steps_to_ap`` tells when a run reached it
+FORMAT = 3
 CHECKPOINT_EVERY = 60.0  # seconds of training between two checkpoints
 
-# Of the code as this process loaded it: an edit since then must not be taken for what computes here.
-_CODE = {
-    module: digests.of_modules(["falloff.training", module], apart=losses.modules().values())
-    for module in set(losses.modules().values())
-}
+# As this process loaded it: an edit since then must not be taken for what computes here.
+_CODE = digests.package()
+# What a run says of its ingredients; its other fields are values alone.
+_PARTS = ("dataset", "size", "system", "system_options", "model", "model_options", "width", "loss", "loss_options",
+          "augment", "watched")
 
 
 def identity(run: Run) -> dict[str, str]:
-    """What determines a run, part by part: description, code, data, torch's version.
+    """What determines a training, part by part: description, code, libraries, data.
 
-    The description has every default filled in, the precision resolved, and of the device its kind alone. The code is
-    the modules that a training imports, directly or not, but of those that hold losses only the one with the run's own.
+    The description has every default filled in, precision and form resolved, and of the device its kind alone. The code
+    is the modules that compute this run: those of its own system, net, loss, reader and watched metrics, found from the
+    objects that it is made of, the loop, and what they import; the libraries are what these import, at public versions.
     """
     described = run.describe() | {"device": torch.device(run.device).type}
-    return {
-        "run": json.dumps(described, sort_keys=True),
-        "code": _CODE[losses.modules()[run.loss]],
-        "data": data.digest(run.dataset),
-        "torch": torch.__version__,
-    }
+    code, libraries = _made_of(json.dumps({part: described[part] for part in _PARTS}, sort_keys=True))
+    return {"run": json.dumps(described, sort_keys=True), "code": code, "libraries": libraries,
+            "data": data.digest(run.dataset)}
 
 
 def key(run: Run) -> str:
@@ -55,18 +58,85 @@ def key(run: Run) -> str:
     return _digest(identity(run))
 
 
-def _digest(parts: dict[str, str]) -> str:
+def ingredients(run: Run) -> dict[str, digests.Source]:
+    """The modules that compute a run, by name."""
+    typical = Points.from_lists([([], [])])
+    with torch.random.fork_rng(devices=[]):
+        system = training.build(run.replace(bias=0.0), Task(1, (run.size or 64,) * 2, 1, typical))
+    kinds = {type(part) for part in system.modules()} | ({losses.find(run.loss)} if run.loss else set())
+    found = {base.__module__ for kind in kinds for base in kind.__mro__}
+    found |= {data.reader(run.dataset).__module__, *(measures.find(name).of.__module__ for name in run.watched)}
+    if run.augment:
+        found.add("falloff.data.augment")
+    mine = {name for name in found if name.split(".")[0] not in {"torch", *sys.stdlib_module_names}}
+    return digests.ingredients({"falloff.training", *mine}, _CODE)
+
+
+@functools.lru_cache(maxsize=4096)
+def _made_of(parts: str) -> tuple[str, str]:
+    """The digest of the code of runs with these parts, and the libraries."""
+    found = ingredients(Run.of({**json.loads(parts), "steps": 1, "evaluations": 1}))
+    code = digests.of_text(*(text for name, source in found.items() for text in (name, source.digest)))
+    return code, json.dumps(digests.libraries(found.values()))
+
+
+def _digest(parts: Mapping[str, Any]) -> str:
     return digests.of_text(json.dumps(parts, sort_keys=True))[:24]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measuring:
+    """What is measured of a trained system, and how.
+
+    Args:
+        split: of the run's data set.
+        metrics: by name, all that :mod:`falloff.measures` lists by default.
+        decoder: options of the system's decoder in place of its own.
+        threshold: the score from which a prediction counts where a metric needs one: the best on the validation split
+            with the same decoder, the best on the split itself ("own"), or a number.
+    """
+
+    split: str = "test"
+    metrics: tuple[str, ...] = field(default_factory=lambda: tuple(measures.names()))
+    decoder: Mapping[str, Option] = field(default_factory=dict)
+    threshold: Literal["validation", "own"] | float = "validation"
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.metrics))
+
+    @property
+    def name(self) -> str:
+        """What identifies it, whatever the metrics."""
+        return _digest({"split": self.split, "decoder": dict(self.decoder), "threshold": self.threshold})
+
+    @property
+    def on_validation(self) -> Measuring:
+        """What gives the threshold."""
+        return replace(self, split="val", metrics=("threshold",), threshold="own")
+
+    def missing(self, numbers: Mapping[str, Any] | None) -> list[str]:
+        """The metrics that are not among some stored numbers, or were computed by other code."""
+        known = numbers["code"] if numbers else {}
+        return [name for name in self.metrics if known.get(name) != _metric_code(name)]
+
+
+VALIDATION, FINAL = Measuring(split="val", threshold="own"), Measuring()
+
+
+@functools.cache
+def _metric_code(name: str) -> str:
+    found = digests.ingredients({measures.find(name).of.__module__}, _CODE)
+    return _digest({module: source.digest for module, source in found.items()})[:12]
 
 
 class Store:
     """Finished runs in a folder, ``runs`` of the project by default.
 
-    ``records`` under it holds one JSON file a run: description, measurements along the way and at the end, wall time,
-    versions, machine, digests of code and data, commit. ``weights`` has the nets, ``checkpoints`` those of trainings
-    under way. Each file is written to a temporary name, flushed and renamed, so it is there whole or not at all. Each
-    run has a lock while it is computed, released by the system when its holder dies: of two processes that want one
-    run, one computes it and both get it.
+    ``records`` under it holds one JSON file a training: description, curve, wall time, versions, machine, digests of
+    code and data, commit. ``weights`` has the systems' states, ``measured`` the numbers that were measured of them,
+    ``checkpoints`` the states of trainings under way. Each file is written to a temporary name, flushed and renamed, so
+    it is there whole or not at all. Each run has a lock while it is computed, released by the system when its holder
+    dies: of two processes that want one run, one computes it and both get it.
     """
 
     def __init__(self, folder: Path | str | None = None) -> None:
@@ -75,24 +145,15 @@ class Store:
 
     def read(self, name: str) -> dict[str, Any] | None:
         """The content of the record with that key, or None. A damaged or foreign file is set aside with a warning."""
-        path = self._record(name)
-        try:
-            content = path.read_bytes()  # trouble of the machine's is raised here, and is not the record's
-        except FileNotFoundError:
-            return None
-        try:
-            stored = json.loads(content)
-            if stored["format"] != FORMAT or stored["key"] != name:
-                raise ValueError("it holds something else")
-            if missing := _NEEDED - stored.keys():
-                raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-            return stored
-        except Exception as error:  # whatever a damaged file makes the reader raise
-            self._set_aside(path, error)
-            return None
+        return self._json(self._record(name), name, _NEEDED)
+
+    def numbers(self, name: str, asked: Measuring) -> dict[str, float] | None:
+        """What was measured of the run with that key, or None where a metric is missing."""
+        found = self._measured(name).get(asked.name)
+        return None if asked.missing(found) else {metric: found["numbers"][metric] for metric in asked.metrics}
 
     def get(self, run: Run) -> Record | None:
-        """The record of a run with its weights, or None."""
+        """The record of a run with its weights and what is measured of it by default, or None."""
         name = key(run)
         stored = self.read(name)
         if stored is None:
@@ -108,10 +169,11 @@ class Store:
             self._set_aside(path, error)
             self._record(name).unlink(missing_ok=True)
             return None
-        return Record(run, **{part: stored[part] for part in _STORED}, weights=weights)
+        numbers = {"validation": self.numbers(name, VALIDATION) or {}, "final": self.numbers(name, FINAL) or {}}
+        return Record(run, **{part: stored[part] for part in _STORED}, weights=weights, **numbers)
 
     def put(self, record: Record) -> Path:
-        """Store a record; returns its file."""
+        """Store a record, with what is measured of it; returns its file."""
         parts = identity(record.run)
         name, net = _digest(parts), io.BytesIO()
         if record.weights:
@@ -122,33 +184,69 @@ class Store:
             "run": record.run.describe(),
             **{part: getattr(record, part) for part in _STORED},
             "weights": hashlib.sha256(net.getvalue()).hexdigest() if record.weights else None,
-            "code": parts["code"],
-            "data": parts["data"],
+            **{part: parts[part] for part in ("code", "libraries", "data")},
             **commit(),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        text = _lines(content)
         if record.weights:
             with written(self._weights(name)) as temporary:
                 temporary.write_bytes(net.getvalue())
-        lines = (f"{json.dumps(part)}: {json.dumps(value)}" for part, value in content.items())
         with written(self._record(name)) as temporary:
-            temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8")
+        self._add(name, {VALIDATION: record.validation, FINAL: record.final})
         return self._record(name)
 
-    def get_or_train(self, run: Run, train: Callable[..., Record] = train) -> Record:
-        """The record of a run: read, or computed by ``train(run, checkpoint=...)`` and stored."""
-        record = self.get(run)
-        if record is not None:
+    def get_or_train(
+        self, run: Run, asked: Sequence[Measuring] = (VALIDATION, FINAL), train: Callable[..., Record] = train
+    ) -> Record:
+        """The record of a run, trained by ``train(run, checkpoint=...)`` and measured as far as the store lacks it."""
+        name, record = key(run), self.get(run)
+        if record is None:
+            with self._locked(name):
+                record = self.get(run)  # another process may have just finished it
+                if record is None:
+                    checkpoint = Checkpoint(self.folder / "checkpoints" / f"{name}.pt")
+                    record = train(run, checkpoint=checkpoint)
+                    self.put(record)
+                    checkpoint.remove()
+        if all(self.numbers(name, one) is not None for one in asked):
             return record
-        name = key(run)
         with self._locked(name):
-            record = self.get(run)  # another process may have just finished it
-            if record is None:
-                checkpoint = Checkpoint(self.folder / "checkpoints" / f"{name}.pt")
-                record = train(run, checkpoint=checkpoint)
-                self.put(record)
-                checkpoint.remove()
-        return record
+            for one in asked:
+                self._measure(name, record, one)
+        return self.get(run) or record
+
+    def _measure(self, name: str, record: Record, asked: Measuring) -> dict[str, float]:
+        """The numbers asked for, those that the store lacks computed from the weights."""
+        if missing := asked.missing(self._measured(name).get(asked.name)):
+            threshold = None if asked.threshold == "own" else asked.threshold
+            if threshold == "validation":
+                threshold = self._measure(name, record, asked.on_validation)["threshold"]
+            with training.reproducible(record.run):
+                dataset = data.load(record.run.dataset, asked.split, record.run.size)
+                said = training.predict(record.system().to(record.run.device), dataset, record.run, **asked.decoder)
+                found = measures.measure(said, dataset, missing, threshold=threshold)
+                self._add(name, {asked: {metric: found.get(metric, math.nan) for metric in missing}})
+        return self.numbers(name, asked)
+
+    def _measured(self, name: str) -> dict[str, Any]:
+        stored = self._json(self._numbers(name), name, {"measured"})
+        return stored["measured"] if stored else {}
+
+    def _add(self, name: str, found: Mapping[Measuring, Mapping[str, float]]) -> None:
+        """Keep numbers beside those that are there; for the holder of the run's lock."""
+        measured = self._measured(name)
+        for asked, numbers in found.items():
+            old = measured.get(asked.name, {"numbers": {}, "code": {}})
+            measured[asked.name] = {
+                "split": asked.split, "decoder": dict(asked.decoder), "threshold": asked.threshold,
+                "numbers": old["numbers"] | dict(numbers),
+                "code": old["code"] | {metric: _metric_code(metric) for metric in numbers},
+            }
+        if any(found.values()):
+            with written(self._numbers(name)) as temporary:
+                temporary.write_text(_lines({"format": FORMAT, "key": name, "measured": measured}), encoding="utf-8")
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
@@ -158,12 +256,29 @@ class Store:
         another = path.exists()  # and if it holds the lock no more when this process gets it, it may have been killed
         with FileLock(path):
             if another:
-                for file in (self._record(name), self._weights(name), self.folder / "checkpoints" / f"{name}.pt"):
+                left = self.folder / "checkpoints" / f"{name}.pt"
+                for file in (self._record(name), self._weights(name), self._numbers(name), left):
                     clear(file)
             try:
                 yield
             finally:
                 path.unlink(missing_ok=True)  # one who waits for it sees that it is gone, and asks for a new one
+
+    def _json(self, path: Path, name: str, needed: set[str]) -> dict[str, Any] | None:
+        try:
+            content = path.read_bytes()  # trouble of the machine's is raised here, and is not the record's
+        except FileNotFoundError:
+            return None
+        try:
+            stored = json.loads(content)
+            if stored["format"] != FORMAT or stored["key"] != name:
+                raise ValueError("it holds something else")
+            if missing := needed - stored.keys():
+                raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+            return stored
+        except Exception as error:  # whatever a damaged file makes the reader raise
+            self._set_aside(path, error)
+            return None
 
     def _set_aside(self, path: Path, error: Exception) -> None:
         aside = path.with_name(path.name + ".damaged")
@@ -177,6 +292,14 @@ class Store:
 
     def _weights(self, name: str) -> Path:
         return self.folder / "weights" / f"{name}.pt"
+
+    def _numbers(self, name: str) -> Path:
+        return self.folder / "measured" / f"{name}.json"
+
+
+def _lines(content: Mapping[str, Any]) -> str:
+    """JSON with a line for each part."""
+    return "{\n" + ",\n".join(f"{json.dumps(part)}: {json.dumps(value)}" for part, value in content.items()) + "\n}\n"
 
 
 class Checkpoint:
@@ -218,25 +341,12 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-_STORED = ("curve", "validation", "final", "seconds", "versions", "machine")
-_NEEDED = {*_STORED, "run", "weights", "code", "data", "commit", "clean", "finished"}
-
-# What falloff.training.measure gives; named here, since that module is part of every key.
-_METRICS = ("ap", "ap_worst_class", "ap_1", "ap_4", "f1", "threshold", "error", "score_at_points", "score_elsewhere",
-            "class_accuracy", "presence_auroc", "calibration_error")
-# The measured columns of a run that failed.
-UNKNOWN = {
-    **dict.fromkeys([*_METRICS, *(f"val_{name}" for name in _METRICS), "steps_to_ap", "seconds"], math.nan),
-    "device_model": None,
-}
+_STORED = ("curve", "seconds", "versions", "machine")
+_NEEDED = {*_STORED, "run", "weights", "code", "libraries", "data", "commit", "clean", "finished"}
 
 
-def flat(stored: dict[str, Any]) -> dict[str, Any]:
-    """One row of a table: the run's fields, its final metrics, what validation gave (``val_...``), and more.
-
-    ``steps_to_ap`` is the first evaluated step at which the AP on validation images reached 0.8, NaN if it never did.
-    """
-    row = stored["run"] | stored["final"]
-    row |= {f"val_{name}": value for name, value in stored["validation"].items()}
-    row["steps_to_ap"] = next((at["step"] for at in stored["curve"] if at["ap"] >= REACHED), math.nan)
+def flat(stored: Mapping[str, Any], validation: Mapping[str, float], final: Mapping[str, float]) -> dict[str, Any]:
+    """One row of a table: the run's fields, its final metrics, those on validation (``val_...``), and of its curve."""
+    row = stored["run"] | final | {f"val_{name}": value for name, value in validation.items()}
+    row |= measures.of_curve(stored["curve"])
     return row | {"seconds": stored["seconds"], "device_model": stored["machine"]["model"]}

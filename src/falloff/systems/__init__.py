@@ -1,0 +1,70 @@
+"""Systems by name: a net with what trains it and what reads it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from functools import partial
+
+from falloff import checks, models
+from falloff.losses import PointLoss
+from falloff.systems.base import Outputs, Prediction, System, Task
+from falloff.systems.heatmap import Heatmap
+
+__all__ = ["Heatmap", "Outputs", "Prediction", "System", "Task", "find", "make", "names", "options", "takes"]
+
+_SYSTEMS = {"heatmap": Heatmap}
+_SHARED = ("net", "width", "loss", "head_std", "bias")  # what a run says of every system
+
+
+def names() -> list[str]:
+    """All names that :func:`make` knows; ``module:Name`` finds another outside the package."""
+    return list(_SYSTEMS)
+
+
+def find(name: str) -> type[System]:
+    """The class of a system.
+
+    Raises:
+        ValueError: no system has this name; the message gives the nearest.
+    """
+    return checks.choose("system", name, _SYSTEMS)
+
+
+def takes(name: str) -> set[str]:
+    """Which of ``net``, ``width``, ``loss``, ``head_std`` and ``bias`` a system is made with."""
+    return set(inspect.signature(find(name)).parameters) & {*_SHARED}
+
+
+def options(name: str) -> dict[str, object]:
+    """A system's own options with their defaults."""
+    given = inspect.signature(find(name)).parameters.values()
+    return {one.name: one.default for one in given if one.kind is one.KEYWORD_ONLY and one.name not in _SHARED}
+
+
+def make(
+    name: str, task: Task, *, model: str | None, model_options: Mapping[str, object], width: int | None,
+    loss: PointLoss | None, head_std: float | None, bias: float | None, **own: object,
+) -> System:
+    """A system by name, with fresh weights.
+
+    Args:
+        name: one of :func:`names`, or ``module:Name``.
+        task: what it is made for.
+        model, model_options, width: of the net: see :func:`falloff.models.make`.
+        loss: of the class maps.
+        head_std, bias: of the last layers' first weights.
+        own: the system's own options, see :func:`options`.
+
+    Raises:
+        ValueError: an unknown name or option.
+    """
+    for option in own:
+        checks.check_option(f"system {name!r}", option, options(name))
+    net = partial(_net, model, task.channels, width, model_options)
+    shared = {"net": net, "width": width, "loss": loss, "head_std": head_std, "bias": bias}
+    return find(name)(task, **{what: shared[what] for what in takes(name)}, **own)
+
+
+def _net(model: str, channels: int, width: int, given: Mapping[str, object], outputs: Mapping[str, object]) -> object:
+    return models.make(model, channels=channels, outputs=outputs, width=width, **given)
