@@ -120,9 +120,9 @@ def test_every_image_comes_once_per_epoch_whatever_the_loss(count, batch, steps,
 
 def test_a_short_run_on_digits(monkeypatch):
     monkeypatch.setattr(digits, "COUNTS", {"train": 24, "val": 12, "test": 12})
-    data.dataset._load.cache_clear()
+    data._load.cache_clear()
     record = train(Run(width=2, steps=3, batch=4, evaluations=1))
-    data.dataset._load.cache_clear()
+    data._load.cache_clear()
     assert len(record.curve) == 1 and math.isfinite(record.curve[0]["train_loss"])
 
 

@@ -1,5 +1,42 @@
 """Images and their labelled points: scenes made here, and real sets read from their own files."""
 
-from falloff.data.dataset import SPLITS, Dataset, digest, load
+from __future__ import annotations
 
-__all__ = ["SPLITS", "Dataset", "digest", "load"]
+import functools
+import importlib
+from collections.abc import Callable
+
+from falloff import sets
+from falloff.data.dataset import KEPT, SPLITS, Dataset
+
+__all__ = ["SPLITS", "Dataset", "load", "reader"]
+
+
+def reader(name: str) -> Callable[[str, str, int | None], Dataset]:
+    """The function that reads a set by name; its module is what the pictures depend on, beside a file's content.
+
+    It is ``read(name, split, size)`` of the module that makes the set, or of :mod:`falloff.data.npz`, which looks for a
+    file.
+    """
+    return importlib.import_module(sets.MADE.get(name, "falloff.data.npz")).read
+
+
+def load(name: str, split: str, size: int | None = None) -> Dataset:
+    """One split of a set by name.
+
+    Args:
+        name: "digits", or the name of a set ``NAME/NAME.npz`` under the folder that ``FALLOFF_DATA`` names
+            (``data/external`` by default).
+        split: "train", "val" or "test"; a stored set may have others, too.
+        size: side of the made scenes in pixels, None for their own default; a set read from a file keeps its own.
+
+    Raises:
+        ValueError: an unknown split, a size that the set cannot have, a file that is not as it must be.
+        FileNotFoundError: no set of that name.
+    """
+    return _load(name, split, size, sets.digest(name))
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _load(name: str, split: str, size: int | None, content: str) -> Dataset:
+    return reader(name)(name, split, size)

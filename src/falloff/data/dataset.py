@@ -3,91 +3,85 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import hashlib
 from dataclasses import dataclass
-from typing import Literal, get_args
 
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
-from falloff.data import digits, npz
 from falloff.points import Points
 
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
+SPLITS = ("train", "val", "test")  # what a run uses
+KEPT = 8  # splits in memory, which runs of one process share
 
 
 @dataclass(frozen=True)
 class Dataset:
     """One split: images, their points, and the names of the classes.
 
-    ``images`` is uint8, ``(N, channels, height, width)``; ``points`` holds N images.
+    Args:
+        name: of the set.
+        split: of the set: "train", "val", "test", or another that the set has.
+        images: uint8, ``(N, channels, height, width)``.
+        points: of N images.
+        classes: what each label is called.
+        mask: True where a pixel counts, ``(N, 1, height, width)``; None where all do.
+        sizes: height and width in pixels of each picture, which fills the upper left of its image, ``(N, 2)``; what
+            lies beside it is then False in ``mask``. None where every picture fills its image.
+        swap: pairs of classes that change places in a mirror: ``((0, 1),)`` for a left and a right eye.
+
+    Raises:
+        ValueError: no image, shapes that do not fit together, a point outside its picture, a label without a name, a
+            pair of ``swap`` that is not two classes of its own.
     """
 
     name: str
-    split: Split
+    split: str
     images: UInt8[Tensor, "images channels height width"]
     points: Points
     classes: tuple[str, ...]
+    mask: Bool[Tensor, "images 1 height width"] | None = None
+    sizes: Int64[Tensor, "images 2"] | None = None
+    swap: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.images) == 0:
-            raise ValueError(f"{self.name}, split {self.split!r}: no image")
-        if len(self.images) != len(self.points):
-            raise ValueError(f"{self.name}: {len(self.images)} images, but points of {len(self.points)}")
-        self.points.check_inside(self.size, len(self.classes))
+        count, size = len(self.images), self.size
+        self._require(count > 0, f"split {self.split!r}: no image")
+        self._require(count == len(self.points), f"{count} images, but points of {len(self.points)}")
+        self.points.check_inside(size, len(self.classes))
+        mask_shape = (count, 1, *size)
+        self._require(self.mask is None or (self.mask.dtype == torch.bool and self.mask.shape == mask_shape),
+                      f"mask must be bool {mask_shape}")
+        swapped = [label for pair in self.swap for label in pair]
+        self._require(len(set(swapped)) == len(swapped) and set(swapped) <= set(range(len(self.classes))),
+                      f"swap must name each class at most once, of {len(self.classes)}; got {self.swap}")
+        if self.sizes is not None:
+            self._check_sizes(self.sizes)
+            height, width = self.sizes.view(-1, 2, 1, 1, 1).unbind(1)
+            inside = (torch.arange(size[0])[:, None] < height) & (torch.arange(size[1]) < width)
+            object.__setattr__(self, "mask", inside if self.mask is None else inside & self.mask)
+
+    def _check_sizes(self, sizes: Tensor) -> None:
+        self._require(sizes.shape == (len(self.images), 2), f"sizes must be ({len(self.images)}, 2), "
+                      f"got {tuple(sizes.shape)}")
+        fits = bool((sizes >= 1).all() and (sizes <= torch.tensor(self.size)).all())
+        self._require(fits, f"sizes must be (height, width) from 1 to the images' {self.size}")
+        outside = ((self.points.xy > sizes.flip(1)[:, None] - 0.5).any(-1) & self.points.valid).nonzero().tolist()
+        for image, point in outside[:1]:
+            place = self.points.xy[image, point].tolist()
+            self._require(False, f"image {image}, point {point} at {place} lies outside its picture of (height, width) "
+                          f"{sizes[image].tolist()}")
+
+    def _require(self, condition: bool, message: str) -> None:
+        if not condition:
+            raise ValueError(f"{self.name}: {message}")
 
     def head(self, count: int) -> Dataset:
         """The first ``count`` images, or all when there are fewer."""
-        return dataclasses.replace(self, images=self.images[:count], points=self.points[:count])
+        parts = {name: getattr(self, name) for name in ("images", "points", "mask", "sizes")}
+        return dataclasses.replace(self, **{name: part[:count] for name, part in parts.items() if part is not None})
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the images in pixels."""
         return self.images.shape[2], self.images.shape[3]
-
-
-def load(name: str, split: Split, size: int | None = None) -> Dataset:
-    """One split of a set by name.
-
-    Args:
-        name: "digits", or the name of a set ``NAME/NAME.npz`` under the folder that ``FALLOFF_DATA`` names
-            (``data/external`` by default).
-        split: "train", "val" or "test".
-        size: side of the made scenes in pixels, 64 by default; a set read from a file keeps its own.
-
-    Raises:
-        ValueError: an unknown split, a size that the set cannot have, a file that is not as it must be.
-        FileNotFoundError: no set of that name.
-    """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    if name != "digits" and size is not None:
-        raise ValueError(f"{name} is read from a file and keeps its own size: size must be None, got {size!r}")
-    return _load(name, split, digits.SIZE if size is None else size, digest(name))
-
-
-@functools.lru_cache(maxsize=8)  # runs of one process share the images
-def _load(name: str, split: Split, size: int, content: str) -> Dataset:
-    if name == "digits":
-        return Dataset(name, split, *digits.scenes(split, digits.COUNTS[split], size=size), digits.CLASSES)
-    return Dataset(name, split, *npz.read(npz.find(name), split))
-
-
-def digest(name: str) -> str:
-    """What identifies a set's content: of a file the SHA-256 of its bytes, of made scenes "made".
-
-    Scenes are determined by the code that makes them, which a run's identity holds already.
-    """
-    if name == "digits":
-        return "made"
-    path = npz.find(name)
-    state = path.stat()
-    return _digest(str(path), state.st_size, state.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=32)
-def _digest(path: str, size: int, changed: int) -> str:
-    with open(path, "rb") as file:  # noqa: PTH123
-        return hashlib.file_digest(file, "sha256").hexdigest()

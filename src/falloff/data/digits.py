@@ -15,6 +15,8 @@ from numpy.random import Generator, SeedSequence, default_rng
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from falloff import checks
+from falloff.data.dataset import Dataset
 from falloff.points import Points
 
 CLASSES = tuple("0123456789")
@@ -30,6 +32,17 @@ MARGIN = 6.0  # from a centre to the border, pixels
 _DIGIT_TURNS = {"train": (0, 1, 2), "val": (3,), "test": (4,)}  # of every five digit images in the file
 _TEXTURE_PARTS = {"train": (0.0, 0.5), "val": (0.5, 0.75), "test": (0.75, 1.0)}
 _SEEDS = {"train": 1, "val": 2, "test": 3}
+
+
+def read(name: str, split: str, size: int | None = None) -> Dataset:
+    """One split of ``COUNTS[split]`` scenes, always the same, with a side of ``size`` pixels, 64 by default.
+
+    Raises:
+        ValueError: an unknown split, a size below 64.
+    """
+    checks.check_one_of("split", split, COUNTS)
+    images, points = scenes(split, COUNTS[split], size=SIZE if size is None else size)
+    return Dataset(name, split, images, points, CLASSES)
 
 
 def scenes(

@@ -2,54 +2,43 @@
 
 Arrays of such a file: ``images`` uint8 (N, H, W) or (N, H, W, 3); ``points`` float32 (N, K, 2), x then y in pixels, an
 integer being a pixel's centre; ``visibility`` (N, K), 0 where a point is not labelled; ``names`` (K,), or (1,) when all
-points are of one kind; ``split`` (N,) with "train", "val" and "test" among its values.
+points are of one kind; ``split`` (N,) with "train", "val" and "test" among its values, and any others.
+
+It may hold, too: ``size`` (N, 2), height and width of the picture in the upper left of each image; ``mask`` bool
+(N, H, W), True where a pixel counts; ``swap`` (P, 2), pairs of classes that change places in a mirror.
 """
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from falloff import sets
+from falloff.data.dataset import Dataset
 from falloff.points import Points
 
 _NEEDED = ("images", "points", "visibility", "names", "split")
+_OPTIONAL = ("mask", "size", "swap")
 
 
-def root() -> Path:
-    """The folder of the sets: ``FALLOFF_DATA``, or ``data/external`` of the project."""
-    default = Path(__file__).resolve().parents[3] / "data" / "external"
-    return Path(os.environ.get("FALLOFF_DATA") or default)
-
-
-def available() -> list[str]:
-    """Names of the sets that are there."""
-    return sorted(path.parent.name for path in root().glob("*/*.npz") if path.stem == path.parent.name)
-
-
-def find(name: str) -> Path:
-    """The file of a set.
+def read(name: str, split: str, size: int | None = None) -> Dataset:
+    """One split of the set ``NAME/NAME.npz`` under the folder of the sets.
 
     Raises:
-        FileNotFoundError: there is none; the message says where it was looked for and what is there.
+        ValueError: a size, since the pictures keep their own, or what :func:`from_file` refuses.
+        FileNotFoundError: no set of that name.
     """
-    path = root() / name / f"{name}.npz"
-    if Path(name).name != name or not path.is_file():
-        there = ", ".join(["digits", *available()])
-        raise FileNotFoundError(
-            f"no data set {name!r}: {path} does not exist. Known here: {there}. FALLOFF_DATA names the folder that "
-            f"holds real sets."
-        )
-    return path
+    if size is not None:
+        raise ValueError(f"{name} is read from a file and keeps its own size: size must be None, got {size!r}")
+    return from_file(sets.find(name), split)
 
 
-def read(path: Path, split: str) -> tuple[Tensor, Points, tuple[str, ...]]:
-    """Images (uint8, channels first), points and class names of one split; unlabelled points are left out.
+def from_file(path: Path, split: str) -> Dataset:
+    """One split of a file, with its points that are labelled; the set is called as the file is.
 
     Raises:
         ValueError: the file is damaged or lacks an array, an array has a wrong shape, dtype or value, no image
@@ -57,7 +46,7 @@ def read(path: Path, split: str) -> tuple[Tensor, Points, tuple[str, ...]]:
     """
     arrays = _arrays(path)
     images, points, visibility = arrays["images"], arrays["points"], arrays["visibility"]
-    names, splits = arrays["names"], arrays["split"]
+    names, splits, mask, size, swap = (arrays.get(name) for name in ("names", "split", "mask", "size", "swap"))
     count = len(images)
     _require(path, images.dtype == np.uint8 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))),
              f"images must be uint8 (N, H, W) or (N, H, W, 3), got {images.dtype} {images.shape}")
@@ -68,6 +57,12 @@ def read(path: Path, split: str) -> tuple[Tensor, Points, tuple[str, ...]]:
     _require(path, splits.shape == (count,), f"split must be ({count},), got {splits.shape}")
     _require(path, names.shape in ((points.shape[1],), (1,)),
              f"names must be ({points.shape[1]},) or (1,), got {names.shape}")
+    _require(path, mask is None or (mask.dtype == bool and mask.shape == images.shape[:3]),
+             f"mask must be bool {images.shape[:3]}")
+    _require(path, size is None or (size.dtype.kind in "iu" and size.shape == (count, 2)),
+             f"size must be integers ({count}, 2), height and width")
+    _require(path, swap is None or (swap.dtype.kind in "iu" and swap.ndim == 2 and swap.shape[1] == 2),
+             "swap must be integers (P, 2), pairs of classes")
     chosen = splits == split
     _require(path, bool(chosen.any()), f"no image of split {split!r}; there are {sorted(set(splits.tolist()))}")
     images, points, visible = images[chosen], points[chosen], visibility[chosen] > 0
@@ -79,7 +74,12 @@ def read(path: Path, split: str) -> tuple[Tensor, Points, tuple[str, ...]]:
         torch.from_numpy(np.take_along_axis(visible, order, axis=1)),
     )
     tensor = torch.from_numpy(images if images.ndim == 4 else images[..., None])
-    return tensor.permute(0, 3, 1, 2).contiguous(), labelled, tuple(names.tolist())
+    return Dataset(
+        path.stem, split, tensor.permute(0, 3, 1, 2).contiguous(), labelled, tuple(names.tolist()),
+        mask=None if mask is None else torch.from_numpy(mask[chosen][:, None]),
+        sizes=None if size is None else torch.from_numpy(size[chosen].astype(np.int64)),
+        swap=() if swap is None else tuple(map(tuple, swap.tolist())),
+    )
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -89,7 +89,8 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as bundle:
             missing = [name for name in _NEEDED if name not in bundle.files]
             _require(path, not missing, f"arrays missing: {', '.join(missing)}; present: {', '.join(bundle.files)}")
-            arrays = {name: _array(path, bundle, name) for name in _NEEDED}
+            there = [name for name in (*_NEEDED, *_OPTIONAL) if name in bundle.files]
+            arrays = {name: _array(path, bundle, name) for name in there}
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise ValueError(f"{path} is not a whole .npz file: {error}") from error
     return arrays

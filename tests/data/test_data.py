@@ -1,0 +1,117 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+from scenes import set_arrays, write_set
+
+from falloff import data, sets
+from falloff.data import digits, npz
+
+SPLITS = data.SPLITS
+
+
+def test_load_gives_the_whole_of_a_split(monkeypatch):
+    monkeypatch.setattr(digits, "COUNTS", {"train": 5, "val": 4, "test": 3})
+    data._load.cache_clear()
+    sets = {split: data.load("digits", split) for split in SPLITS}
+    data._load.cache_clear()
+    assert {split: len(one.images) for split, one in sets.items()} == {"train": 5, "val": 4, "test": 3}
+    assert sets["val"].size == (64, 64) and sets["val"].classes == tuple("0123456789")
+
+
+@pytest.mark.bad_input
+def test_bad_arguments_of_load_are_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("FALLOFF_DATA", str(tmp_path))
+    write_set(tmp_path, "some")
+    with pytest.raises(ValueError, match="split must be one of train, val, test, got 'dev'"):
+        data.load("digits", "dev")
+    with pytest.raises(ValueError, match="size must be an integer, at least 64, got 8"):
+        data.load("digits", "val", 8)
+    with pytest.raises(ValueError, match=r"some .*size must be None, got 64"):
+        data.load("some", "val", 64)
+    for name in ("absent", "", "..", "../some", "some/some"):
+        with pytest.raises(
+            FileNotFoundError, match=r"no data set .* Known here: digits, some\. FALLOFF_DATA names"
+        ):
+            data.load(name, "val")
+
+
+@pytest.mark.bad_input
+def test_a_size_of_0_is_refused_and_not_taken_for_the_default():
+    with pytest.raises(ValueError, match="size"):
+        data.load("digits", "val", 0)
+
+
+@pytest.mark.parametrize(
+    ("place", "named"), [((99.0, 3.0), "outside the picture: x"), ((np.nan, 3.0), "finite")]
+)
+def test_a_visible_point_outside_the_picture_or_without_position_is_refused(
+    tmp_path, monkeypatch, place, named
+):
+    arrays = set_arrays()
+    arrays["points"][0, 0] = place
+    name = f"outside{place[0]:g}"
+    write_set(tmp_path, name, **arrays)
+    monkeypatch.setenv("FALLOFF_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match=named):
+        data.load(name, "train")
+
+
+def test_load_follows_a_files_content_as_its_digest_does(tmp_path, monkeypatch):
+    # Else a long-lived process stores a run on the old data under the new data's digest.
+    monkeypatch.setenv("FALLOFF_DATA", str(tmp_path))
+    write_set(tmp_path, "renewed")
+    before = sets.digest("renewed"), data.load("renewed", "val").classes
+    write_set(tmp_path, "renewed", names=np.array(["light", "dark"]))
+    assert sets.digest("renewed") != before[0]
+    assert data.load("renewed", "val").classes == ("light", "dark")
+
+
+def test_real_sets_where_they_are():
+    if not os.environ.get("FALLOFF_DATA"):
+        pytest.skip("FALLOFF_DATA is not set: no real data set to read")
+    names = sets.available()
+    if not names:
+        pytest.skip(f"no data set under {sets.root()}")
+    for name in names:
+        if "points" not in np.load(sets.find(name)).files:
+            continue  # boxes, say, have a reader of their own
+        for split in SPLITS:
+            one = npz.read(name, split)
+            assert one.points.valid.any() and len(one.images) > 0
+
+
+def test_the_reader_of_a_set_is_the_module_that_makes_it_or_that_of_files():
+    assert data.reader("digits") is digits.read and data.reader("some") is npz.read
+
+
+def dataset(**changed):
+    images, points = digits.scenes("val", 3)
+    return data.Dataset(**{"name": "some", "split": "val", "images": images, "points": points,
+                           "classes": digits.CLASSES, **changed})
+
+
+def test_the_first_images_keep_all_that_goes_with_them():
+    mask, sizes = torch.rand(3, 1, 64, 64) < 0.5, torch.full((3, 2), 64)
+    first = dataset(mask=mask, sizes=sizes, swap=((0, 1),)).head(2)
+    assert len(first.images) == len(first.points) == len(first.sizes) == 2 and first.swap == ((0, 1),)
+    assert torch.equal(first.mask, mask[:2])
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"mask": torch.ones(3, 1, 64, 64)}, r"some: mask must be bool \(3, 1, 64, 64\)"),
+        ({"mask": torch.ones(3, 64, 64, dtype=torch.bool)}, "some: mask must be bool"),
+        ({"sizes": torch.full((2, 2), 64)}, r"sizes must be \(3, 2\), got \(2, 2\)"),
+        ({"sizes": torch.full((3, 2), 65)}, "from 1 to the images"),
+        ({"sizes": torch.full((3, 2), 6)}, "image 0, point 0 at .* lies outside its picture"),
+        ({"swap": ((0, 10),)}, "swap must name each class at most once"),
+        ({"swap": ((0, 1), (1, 2))}, "swap must name each class at most once"),
+    ],
+)
+@pytest.mark.bad_input
+def test_a_dataset_whose_parts_do_not_fit_is_refused(changed, named):
+    with pytest.raises(ValueError, match=named):
+        dataset(**changed)
