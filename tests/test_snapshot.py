@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from falloff import training
-from falloff.training import Run, train
+from falloff import data, measures, training
+from falloff.machine import machine as kind_of_machine
+from falloff.run import Run
+from falloff.training import train
 
 FILE = Path(__file__).with_name("snapshot.json")
 TINY = Run(steps=6, evaluations=2, width=4, learning_rate=0.01, precision="float32")
@@ -30,6 +32,8 @@ RUNS = {
     "resumed, running normaliser": TINY.replace(loss="focal", loss_options={"normalizer": "running"}),
     "whole maps, large head": TINY.replace(loss="dice", head_std=0.1, seed=2),
 }
+NUMBERS = ("ap", "ap_worst_class", "ap_1", "ap_4", "f1", "threshold", "error", "score_at_points", "score_elsewhere",
+           "class_accuracy", "presence_auroc", "calibration_error")
 EAGER = {"eager, SGD, from bias 0", "resumed, running normaliser"}
 
 
@@ -52,19 +56,30 @@ class Halfway:
 
 def machine():
     """What decides the bits of a sum."""
-    found = training.machine(torch.device("cpu"))
+    found = kind_of_machine(torch.device("cpu"))
     kind = f"{found['model']}, {torch.backends.cpu.get_cpu_capability()}, {platform.machine()}"
     return f"{kind}, torch {torch.__version__}"
+
+
+def measured(record, split, threshold=None):
+    """What the study measures of a run by default."""
+    with training.reproducible(record.run):
+        dataset = data.load(record.run.dataset, split, record.run.size)
+        said = training.predict(record.system(), dataset, record.run)
+        return measures.measure(said, dataset, NUMBERS, threshold=threshold)
 
 
 def bits(record):
     """Digest of the weights in their order, and of every number."""
     weights = hashlib.sha256()
     for value in record.weights.values():
-        weights.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        if isinstance(value, torch.Tensor):
+            weights.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    validation = measured(record, "val")
+    final = measured(record, "test", validation["threshold"])
     numbers = {f"curve {row['step']} {name}": row[name] for row in record.curve for name in ("train_loss", "ap")}
-    numbers |= {f"validation {name}": value for name, value in record.validation.items()}
-    numbers |= {f"test {name}": value for name, value in record.final.items()}
+    numbers |= {f"validation {name}": value for name, value in validation.items()}
+    numbers |= {f"test {name}": value for name, value in final.items()}
     return {"weights": weights.hexdigest()[:16],
             "numbers": {name: struct.pack(">d", value).hex() for name, value in numbers.items()}}
 

@@ -4,7 +4,7 @@ Blind to comments, docstrings and layout, and to the text of errors, warnings an
 the message of an ``assert``, in a call of ``log`` or ``warnings``, and the strings given to functions named
 ``check_...``, ``refuse_...`` or ``require_...``, which only raise. Every version of Python gives the same digest.
 
-A package's ``__init__`` is a chooser: it imports, lists and finds by name, and holds no number. What computes a number
+A package's ``__init__`` is a chooser, and so is :mod:`falloff.sets`: it lists and finds by name, and holds no number. What computes a number
 therefore does not go through it: what was chosen is found from the objects themselves (:func:`ingredients`).
 """
 
@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from falloff.project import PACKAGE
 
+CHOOSERS = ("falloff.sets",)  # beside each __init__
 _ONLY_RAISE = ("check_", "refuse_", "require_")
 
 
@@ -97,13 +98,18 @@ def closure(roots: Iterable[str], code: Mapping[str, Source], *, choosers: bool 
         name = todo.pop()
         if name not in code:
             raise ModuleNotFoundError(f"no module {name!r} in {PACKAGE}")
-        if not choosers and _path_or_none(name, "__init__.py"):
+        if not choosers and is_chooser(name):
             continue
         done.add(name)
         todo |= code[name].inside - done
         if choosers:
             todo |= {name.rsplit(".", depth)[0] for depth in range(1, name.count(".") + 1)} - done
     return done
+
+
+def is_chooser(name: str) -> bool:
+    """Whether a module only lists and finds."""
+    return name in CHOOSERS or _path_or_none(name, "__init__.py") is not None
 
 
 def imports(source: str) -> set[str]:

@@ -110,7 +110,7 @@ class Run:
             raise TypeError(f"watched must be a tuple of names, got {self.watched!r}")
         object.__setattr__(self, "watched", tuple(self.watched))
         for name in self.watched:
-            measures.find(name)
+            measures.get(name)
         self._check_parts()
         for name in ("learning_rate", "head_std", "bias"):  # 1 and 1.0 describe the same run
             if getattr(self, name) is not None:

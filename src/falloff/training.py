@@ -117,7 +117,8 @@ def train(run: Run, checkpoint: Checkpoint | None = None) -> Record:
             value.backward()
             optimizer.step()
             scheduler.step()
-            recent.append({"train_loss": value.detach(), **{f"loss_{name}": one.detach() for name, one in terms.items()}})
+            named = {f"loss_{name}": one.detach() for name, one in terms.items()}
+            recent.append({"train_loss": value.detach(), **named})
             if step in marks:
                 means = _means(recent)
                 if not math.isfinite(means["train_loss"]):

@@ -19,7 +19,7 @@ from dask.system import CPU_COUNT
 from distributed import Client, Future, LocalCluster, as_completed
 from distributed.system import MEMORY_LIMIT
 
-from falloff import data, digests, measures
+from falloff import digests, measures, sets
 from falloff.machine import check_device
 from falloff.run import Option, Run
 from falloff.study.progress import SAYS, Progress
@@ -96,7 +96,7 @@ def measured(
         ValueError: as for :func:`run`; an unknown metric.
     """
     for name in metrics:
-        measures.find(name)
+        measures.get(name)
     asked = Measuring(split=split, metrics=tuple(metrics), decoder=dict(decoder or {}), threshold=threshold)
     rows, runs = [], list(runs)
     for one, (_, numbers, error) in zip(runs, _finished(runs, store or Store(), (asked,)), strict=True):
@@ -312,4 +312,4 @@ def _check(runs: list[Run]) -> None:
         for device in {one.device for one in runs}:
             check_device(device)
     for name in {one.dataset for one in runs}:
-        data.digest(name)
+        sets.digest(name)

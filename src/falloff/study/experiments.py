@@ -124,7 +124,7 @@ class Experiment:
                            for values in itertools.product(*search.values())]
         runs = [bases[name].replace(**trial, seed=TUNING_SEED, evaluations=1) for name, trial, _ in trials]
         table = done(runs).assign(arm=[name for name, _, _ in trials], chosen=False, at_edge=False)
-        score = table[f"val_{self.tuned_by}"] * (-1 if measures.find(self.tuned_by).better == "low" else 1)
+        score = table[f"val_{self.tuned_by}"] * (-1 if measures.get(self.tuned_by).better == "low" else 1)
         best = score.groupby(table["arm"]).idxmax()
         table.loc[best, "chosen"] = True
         for row in best:

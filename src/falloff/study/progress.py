@@ -78,7 +78,8 @@ class Progress:
         metric = next(iter(row["watched"]), None)
         if metric is None or math.isnan(row.get(metric, math.nan)):
             return False
-        return self.best is None or measures.find(metric).better_of(row[metric], self.best[metric])
+        sign = -1 if measures.get(metric).better == "low" else 1
+        return self.best is None or sign * row[metric] > sign * self.best[metric]
 
     def _say(self, words: str) -> None:
         if self.lines:

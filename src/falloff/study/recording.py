@@ -227,7 +227,7 @@ def _claimed() -> list[str]:
 
 def _metric(column: str) -> measures.Metric:
     """The metric that a column holds, of either split."""
-    return measures.find(column.removeprefix("val_"))
+    return measures.get(column.removeprefix("val_"))
 
 
 def _known(row: Mapping[str, Any], metric: str) -> float:

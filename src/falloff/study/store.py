@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from filelock import FileLock
 
-from falloff import data, digests, losses, measures, training
+from falloff import data, digests, losses, measures, sets, training
 from falloff.points import Points
 from falloff.project import clear, commit, project_root, written
 from falloff.run import Option, Run
@@ -50,7 +50,7 @@ def identity(run: Run) -> dict[str, str]:
     described = run.describe() | {"device": torch.device(run.device).type}
     code, libraries = _made_of(json.dumps({part: described[part] for part in _PARTS}, sort_keys=True))
     return {"run": json.dumps(described, sort_keys=True), "code": code, "libraries": libraries,
-            "data": data.digest(run.dataset)}
+            "data": sets.digest(run.dataset)}
 
 
 def key(run: Run) -> str:
@@ -63,9 +63,11 @@ def ingredients(run: Run) -> dict[str, digests.Source]:
     typical = Points.from_lists([([], [])])
     with torch.random.fork_rng(devices=[]):
         system = training.build(run.replace(bias=0.0), Task(1, (run.size or 64,) * 2, 1, typical))
-    kinds = {type(part) for part in system.modules()} | ({losses.find(run.loss)} if run.loss else set())
+    kinds = {type(part) for part in system.modules()}
+    if run.loss is not None:
+        kinds.add(type(losses.make(run.loss, **run.loss_options)))
     found = {base.__module__ for kind in kinds for base in kind.__mro__}
-    found |= {data.reader(run.dataset).__module__, *(measures.find(name).of.__module__ for name in run.watched)}
+    found |= {data.reader(run.dataset).__module__, *(measures.get(name).of.__module__ for name in run.watched)}
     if run.augment:
         found.add("falloff.data.augment")
     mine = {name for name in found if name.split(".")[0] not in {"torch", *sys.stdlib_module_names}}
@@ -90,14 +92,14 @@ class Measuring:
 
     Args:
         split: of the run's data set.
-        metrics: by name, all that :mod:`falloff.measures` lists by default.
+        metrics: by name, all of a prediction's that :data:`falloff.measures.METRICS` lists by default.
         decoder: options of the system's decoder in place of its own.
         threshold: the score from which a prediction counts where a metric needs one: the best on the validation split
             with the same decoder, the best on the split itself ("own"), or a number.
     """
 
     split: str = "test"
-    metrics: tuple[str, ...] = field(default_factory=lambda: tuple(measures.names()))
+    metrics: tuple[str, ...] = tuple(name for name, metric in measures.METRICS.items() if metric.reads is None)
     decoder: Mapping[str, Option] = field(default_factory=dict)
     threshold: Literal["validation", "own"] | float = "validation"
 
@@ -125,7 +127,7 @@ VALIDATION, FINAL = Measuring(split="val", threshold="own"), Measuring()
 
 @functools.cache
 def _metric_code(name: str) -> str:
-    found = digests.ingredients({measures.find(name).of.__module__}, _CODE)
+    found = digests.ingredients({measures.get(name).of.__module__}, _CODE)
     return _digest({module: source.digest for module, source in found.items()})[:12]
 
 
@@ -348,5 +350,5 @@ _NEEDED = {*_STORED, "run", "weights", "code", "libraries", "data", "commit", "c
 def flat(stored: Mapping[str, Any], validation: Mapping[str, float], final: Mapping[str, float]) -> dict[str, Any]:
     """One row of a table: the run's fields, its final metrics, those on validation (``val_...``), and of its curve."""
     row = stored["run"] | final | {f"val_{name}": value for name, value in validation.items()}
-    row |= measures.of_curve(stored["curve"])
+    row |= measures.along(stored["curve"], measures.METRICS)
     return row | {"seconds": stored["seconds"], "device_model": stored["machine"]["model"]}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from falloff.heatmaps import nearest_pixel
 from falloff.points import Points
 
 
@@ -54,6 +55,12 @@ class Prediction:
     points: Points
     maps: Float[Tensor, "batch classes h w"] | None = None
     stride: int = 1
+
+    def within(self, mask: Bool[Tensor, "batch 1 height width"]) -> Prediction:
+        """Without the points at whose pixel of the images a mask is False."""
+        column, row = (nearest_pixel(x, n) for x, n in zip(self.points.xy.unbind(-1), mask.shape[:1:-1], strict=True))
+        image = torch.arange(len(mask), device=mask.device)[:, None]
+        return replace(self, points=self.points.where(mask[image, 0, row, column]))
 
 
 class System(nn.Module):
