@@ -1,9 +1,14 @@
+import math
+from fractions import Fraction
+
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import strategies as st
 from scenes import batches, none, one
 
-from falloff.points import Points
+from falloff import losses
+from falloff.points import Extent, Points
 
 GOOD = {
     "xy": torch.zeros(2, 3, 2),
@@ -85,6 +90,153 @@ def test_widths_and_weights_go_with_their_points():
     assert torch.equal(part.sigma, points.sigma[1:]) and torch.equal(part.weight, points.weight[1:])
     assert points.extent.sigma == float(points.sigma[points.valid].max()) and points.extent.crowd == 2
     assert points.weight[0, 1] == 0 and points.sigma[0, 1] == 1  # padding
+
+
+def some(sigma=None):
+    """Two images with 3 and 1 points, and extra arrays of several dtypes."""
+    points = Points.from_lists([([[1.0, 2.0], [3.0, 4.0], [5.0, 6.5]], [0, 1, 1], [0.1, 0.2, 0.3]),
+                                ([[9.5, 0.0]], [2], [0.4])])
+    extra = {"size": torch.rand(2, 3, 2) + 1, "instance": torch.randint(1, 9, (2, 3)),
+             "seen": torch.ones(2, 3, dtype=torch.bool), "scale": torch.rand(2, 3) + 1}
+    return Points(points.xy, points.label, points.valid, points.score, extra, sigma=sigma)
+
+
+def test_extra_arrays_keep_their_type_and_are_zero_on_padding():
+    extra = {"a": torch.full((2, 3, 2), torch.nan), "b": torch.ones(2, 3, dtype=torch.bool),
+             "c": torch.ones(2, 3, dtype=torch.int32)}
+    valid = torch.tensor([[False] * 3, [True] * 3])
+    points = Points(GOOD["xy"], GOOD["label"], valid, extra=extra)
+    assert {name: value.dtype for name, value in points.extra.items()} == {
+        "a": torch.float32, "b": torch.bool, "c": torch.int32
+    }
+    assert all(not value[0].any() for value in points.extra.values())
+
+
+def test_extra_arrays_go_with_their_points_through_every_operation():
+    points = some()
+    index = torch.tensor([1, 0, 1])
+    for part, rows in ((points[1:], slice(1, None)), (points[index], index), (points.to("cpu"), slice(None)),
+                       (points.where(points.label == 1), slice(None)), (points.at_stride(1), slice(None))):
+        assert part.extra.keys() == points.extra.keys()
+        assert all(torch.equal(value, points.extra[name][rows]) for name, value in part.extra.items())
+    above = points.above(0.25)
+    assert above.extra["instance"].tolist() == (points.extra["instance"] * above.valid).tolist()
+
+
+@given(batches((6, 9), 3), batches((6, 9), 3, images=1))
+def test_batches_join_to_one_that_holds_the_points_of_all(first, second):
+    joined = Points.cat([first, second])
+    assert len(joined) == 3 and joined.label.shape[1] == max(first.label.shape[1], second.label.shape[1])
+    for whole, part in ((joined[:2], first), (joined[2:], second)):
+        assert torch.equal(whole.xy[whole.valid], part.xy[part.valid])
+        assert torch.equal(whole.label[whole.valid], part.label[part.valid])
+    assert joined.extent == Extent.of(joined.xy, joined.label, joined.valid)
+
+
+@pytest.mark.parametrize("sigma", [torch.rand(2, 3) + 1, torch.eye(2).expand(2, 3, 2, 2) * 4])
+def test_joining_carries_every_array_and_pads_widths_with_ones(sigma):
+    points = some(sigma)
+    longer = Points.cat([points, points.padded(5)])
+    again = Points(longer.xy, longer.label, longer.valid, longer.score, longer.extra, sigma=longer.sigma)
+    assert torch.equal(again.sigma, longer.sigma) and again.extent == longer.extent
+    assert all(torch.equal(value[2:, :3], points.extra[name]) for name, value in longer.extra.items())
+
+
+@pytest.mark.bad_input
+def test_batches_that_do_not_carry_the_same_are_not_joined():
+    points = some()
+    for batches_ in ([], [points, Points(points.xy, points.label, points.valid)],
+                     [points, some(torch.ones(2, 3, 2))]):
+        with pytest.raises(ValueError, match="batches must be some that all carry the same arrays"):
+            Points.cat(batches_)
+
+
+def test_at_a_stride_pixels_and_lengths_are_those_of_the_map():
+    sigma = torch.full((2, 3), 3.0)
+    coarse, points = some(sigma).at_stride(4), some(sigma)
+    assert torch.allclose(coarse.xy, (points.xy + 0.5) / 4 - 0.5)
+    assert (coarse.sigma[points.valid] == 0.75).all() and coarse.extent.sigma == 0.75
+    spread = torch.tensor([[4.0, 1.0], [1.0, 2.0]]).expand(2, 3, 2, 2)
+    assert torch.equal(some(spread).at_stride(2).sigma[points.valid], (spread / 4)[points.valid])
+
+
+def test_at_a_stride_sizes_shrink_and_the_rest_stays():
+    points = some()
+    coarse = points.at_stride(4)
+    assert torch.allclose(coarse.extra["size"], points.extra["size"] / 4)
+    assert torch.allclose(coarse.extra["scale"], points.extra["scale"] / 4)
+    assert torch.equal(coarse.extra["instance"], points.extra["instance"]) and torch.equal(coarse.score, points.score)
+
+
+@given(batches((7, 12), 3), st.sampled_from([1, 2, 3, 4, 8, 1.5, 2.4, 0.1, 1 / 3, 1 / 4, 1 / 7]))
+def test_no_point_of_a_picture_leaves_it_at_a_stride_and_the_way_back_is_the_way_there(points, stride):
+    ratio = Fraction(stride).limit_denominator()
+    size = tuple(math.ceil(length / ratio) for length in (7, 12))
+    coarse = points.at_stride(stride)
+    coarse.check_inside(size, 3)
+    Points(coarse.xy, coarse.label, coarse.valid).check_inside(size, 3)
+    assert torch.allclose(coarse.at_stride(1 / stride).xy, points.xy, atol=1e-5)
+
+
+@given(st.integers(1, 4096), st.integers(1, 64))
+def test_the_last_place_of_a_picture_is_the_last_place_of_its_map(columns, stride):
+    edge = one(columns * stride - 0.5, -0.5).at_stride(stride)
+    assert edge.xy.tolist() == [[[columns - 0.5, -0.5]]] and edge.extent.high == (columns - 0.5, -0.5)
+    back = one(columns - 0.5, -0.5).at_stride(1 / stride)
+    assert back.xy.tolist() == [[[columns * stride - 0.5, -0.5]]]
+
+
+@pytest.mark.parametrize("name", ["focal", "mse", "dice"])
+def test_points_that_left_or_were_sliced_away_are_refused_by_no_loss(name):
+    # sleap-nn PR 666, kornia PR 4194
+    logits = torch.randn(2, 1, 8, 8)
+    points = Points.from_lists([([[1.0, 2.0], [99.0, 3.0]], [0, 0]), ([[5.0, 5.0]], [0])])
+    clean = Points.from_lists([([[1.0, 2.0]], [0]), ([[5.0, 5.0]], [0])])
+    loss = losses.make(name)
+    assert float(loss(logits, points.where(points.xy[..., 0] < 8))) == pytest.approx(float(loss(logits, clean)))
+    assert loss(logits[1:], points[1:]) == loss(logits[1:], clean[1:])
+    with pytest.raises(ValueError, match="x reaches from 1 to 99"):
+        loss(logits, points)
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 90])
+def test_points_turned_and_scaled_carry_widths_and_drop_what_leaves(degrees):
+    turn, scale = math.radians(degrees), 2.0
+    linear = scale * torch.tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    middle = torch.tensor([4.0, 4.0])
+    matrix = torch.cat([linear, (middle - linear @ middle)[:, None]], dim=1).expand(2, 2, 3)
+    points = some(torch.tensor([1.0, 3.0]).expand(2, 3, 2))
+    moved = points.affine(matrix, (12, 14))
+    expected = (points.xy - middle) @ linear.T + middle
+    inside = ((expected >= -0.5) & (expected <= torch.tensor([13.5, 11.5]))).all(-1)
+    assert torch.equal(moved.valid, points.valid & inside) and moved.valid.any() and not moved.valid.all()
+    assert torch.allclose(moved.xy[moved.valid], expected[moved.valid], atol=1e-5)
+    spread = linear @ torch.diag(torch.tensor([1.0, 9.0])) @ linear.T
+    assert torch.allclose(moved.sigma[moved.valid], spread.expand(int(moved.valid.sum()), 2, 2), atol=1e-4)
+    assert torch.allclose(moved.extra["size"], points.extra["size"] * scale)
+    moved.check_inside((12, 14), 3)
+    Points(moved.xy, moved.label, moved.valid, sigma=moved.sigma)  # would refuse what is no covariance
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "named"),
+    [
+        ({"extra": {"size": torch.ones(2, 4)}}, ValueError, r"size must have the shape \(2, 3, ...\)"),
+        ({"extra": {"size": [1.0]}}, TypeError, "size must be a torch.Tensor, got list"),
+        ({"extra": {"label": torch.ones(2, 3)}}, ValueError, "extra must not use the names of fields, got label"),
+    ],
+)
+@pytest.mark.bad_input
+def test_bad_extra_arrays_are_named(changed, error, named):
+    with pytest.raises(error, match=named):
+        Points(**{**GOOD, **changed})
+
+
+@pytest.mark.bad_input
+def test_a_stride_that_is_none_is_refused():
+    for stride in (0, -1.0, torch.inf):
+        with pytest.raises(ValueError, match="stride must be"):
+            some().at_stride(stride)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.nn.functional import pad
+
+from falloff import checks
+
+_OWN = ("xy", "label", "valid", "score", "sigma", "weight")  # arrays that have a field; all others are in extra
+_LENGTHS = ("size", "scale")  # of extra, in pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +30,8 @@ class Points:
         label: class of each point, ``int64``, ``(B, N)``, not negative.
         valid: ``bool``, ``(B, N)``; False on padding, whose ``xy`` and ``label`` are then set to 0.
         score: how sure a decoder is of each point, floating point, ``(B, N)``; None for labels made by people.
+        extra: any other arrays that go with the points, by name, ``(B, N, ...)``, 0 on padding. ``size``
+            ``(B, N, 2)``, width and height, and ``scale`` are lengths in pixels.
         sigma: how wide each point's Gaussian is, in place of the one width that a loss or a map is given: standard
             deviations in pixels ``(B, N)``, one for each axis ``(B, N, 2)``, or covariances in square pixels
             ``(B, N, 2, 2)`` for rotated Gaussians (3 in place of 2 in a volume).
@@ -37,15 +46,17 @@ class Points:
     ``dataclasses.replace(points, weight=...)``.
 
     Checks that must read values run once, here, and leave their result in ``extent``; a loss then compares
-    Python numbers and never waits for the device. A part of a batch keeps the extent of the whole.
+    Python numbers and never waits for the device. A part of a batch keeps the extent of the whole, which bounds it:
+    only where the bound would be refused are the values read again.
     """
 
     xy: Float[Tensor, "batch points axes"]
     label: Int64[Tensor, "batch points"]
     valid: Bool[Tensor, "batch points"]
     score: Float[Tensor, "batch points"] | None = None
-    sigma: Float[Tensor, "batch points *axes"] | None = None
-    weight: Float[Tensor, "batch points"] | None = None
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    sigma: Float[Tensor, "batch points *axes"] | None = field(default=None, kw_only=True)
+    weight: Float[Tensor, "batch points"] | None = field(default=None, kw_only=True)
     extent: Extent = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -63,19 +74,20 @@ class Points:
         if weight is not None:
             weight = torch.where(valid, weight.detach(), 0.0)
             _refuse_where(~(torch.isfinite(weight) & (weight >= 0)), weight, "weight must be finite and at least 0")
-        changed = {"xy": checked_xy, "label": checked_label, "sigma": sigma, "weight": weight,
+        extra = {name: value.masked_fill(~_wide(valid, value), 0) for name, value in self.extra.items()}
+        changed = {"xy": checked_xy, "label": checked_label, "sigma": sigma, "weight": weight, "extra": extra,
                    "extent": Extent.of(checked_xy, checked_label, valid, sigma)}
         for name, value in changed.items():
             object.__setattr__(self, name, value)
 
     def _check_types(self) -> None:
-        tensors = {"xy": self.xy, "label": self.label, "valid": self.valid}
-        optional = {"score": self.score, "sigma": self.sigma, "weight": self.weight}
-        tensors |= {name: value for name, value in optional.items() if value is not None}
+        if taken := set(self.extra) & set(_OWN):
+            raise ValueError(f"extra must not use the names of fields, got {', '.join(sorted(taken))}")
+        tensors = self._arrays()
         for name, value in tensors.items():
             if not isinstance(value, Tensor):
                 raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
-            if name not in ("label", "valid") and not value.is_floating_point():
+            if name in ("xy", "score", "sigma", "weight") and not value.is_floating_point():
                 raise TypeError(f"{name} must be floating point, got {value.dtype}")
         if self.xy.ndim != 3 or self.xy.shape[-1] not in (2, 3):
             raise ValueError(f"xy must have shape (batch, points, 2) or (..., 3), got {tuple(self.xy.shape)}")
@@ -84,10 +96,13 @@ class Points:
         if self.valid.dtype != torch.bool:
             raise TypeError(f"valid must be bool, got {self.valid.dtype}")
         batch, count, axes = self.xy.shape
-        allowed = {name: [(batch, count)] for name in tensors} | {"xy": [(batch, count, axes)]}
+        allowed = {name: [(batch, count)] for name in _OWN} | {"xy": [(batch, count, axes)]}
         allowed["sigma"] = [(batch, count), (batch, count, axes), (batch, count, axes, axes)]
         for name, value in tensors.items():
-            if tuple(value.shape) not in allowed[name]:
+            if name in self.extra and value.shape[:2] != (batch, count):
+                raise ValueError(f"{name} must have the shape ({batch}, {count}, ...) to go with xy's, got "
+                                 f"{tuple(value.shape)}")
+            if name in _OWN and tuple(value.shape) not in allowed[name]:
                 shapes = " or ".join(map(str, allowed[name]))
                 raise ValueError(f"{name} must have the shape {shapes} to go with xy's, got {tuple(value.shape)}")
             if value.device != self.xy.device:
@@ -167,40 +182,149 @@ class Points:
         """The points where ``kept`` is True; the others become padding. Costs no look at the values."""
         return self._unchecked(valid=self.valid & kept)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Points:
-        """The same change made to every tensor."""
-        parts = {name: getattr(self, name) for name in ("xy", "label", "valid", "score", "sigma", "weight")}
-        return self._unchecked(**{name: change(part) for name, part in parts.items() if part is not None})
+    @classmethod
+    def cat(cls, batches: Sequence[Points]) -> Points:
+        """The points of several batches as one batch, padded to the longest.
 
-    def _unchecked(self, **changed: Tensor) -> Points:
+        Raises:
+            ValueError: there is no batch, or not all carry the same arrays.
+        """
+        carried = {tuple((name, *part.shape[2:]) for name, part in batch._arrays().items()) for batch in batches}
+        if len(carried) != 1:
+            raise ValueError(f"batches must be some that all carry the same arrays, got {sorted(carried)}")
+        longest = max(batch.label.shape[1] for batch in batches)
+        arrays = [batch.padded(longest)._arrays() for batch in batches]
+        joined = {name: torch.cat([part[name] for part in arrays]) for name in arrays[0]}
+        return batches[0]._unchecked(Extent.union([batch.extent for batch in batches]), **joined)
+
+    def padded(self, count: int) -> Points:
+        """The same points with room for ``count`` in each image, at least as many as now."""
+        more = count - self.label.shape[1]
+        if more == 0:
+            return self
+
+        def longer(part: Tensor) -> Tensor:
+            if part is self.sigma and part.ndim == 4:  # a covariance on padding, too, must be one
+                unit = torch.eye(part.shape[-1], dtype=part.dtype, device=part.device)
+                return torch.cat([part, unit.expand(len(part), more, -1, -1)], dim=1)
+            return pad(part, (0, 0) * (part.ndim - 2) + (0, more), value=1 if part is self.sigma else 0)
+
+        return self._each(longer)
+
+    def at_stride(self, stride: int | float) -> Points:
+        """The points in pixels of a map of which one pixel covers ``stride`` pixels here: ``(x + 0.5) / stride - 0.5``.
+
+        Lengths go along: ``sigma`` and the ``size`` and ``scale`` of ``extra``. ``at_stride(1 / 4)`` is the way back of
+        ``at_stride(4)``.
+
+        Raises:
+            ValueError: ``stride`` is not above 0.
+        """
+        checks.check_positive("stride", stride)
+        ratio = Fraction(float(stride)).limit_denominator()
+        if ratio == 1:
+            return self
+        # One multiplication and one division by whole numbers: a border point stays on the border, and not an ulp off.
+        times, over = ratio.denominator, torch.full((), ratio.numerator, dtype=self.xy.dtype, device=self.xy.device)
+
+        def shrunk(length: Tensor) -> Tensor:
+            return length * times / over
+
+        half = Fraction(1, 2)
+        low, high = (tuple(float((Fraction(x) + half) / ratio - half) for x in side)
+                     for side in (self.extent.low, self.extent.high))
+        extent = replace(self.extent, low=low, high=high, sigma=self.extent.sigma / float(ratio))
+        return self._unchecked(extent, xy=shrunk(self.xy + 0.5) - 0.5, **self._lengths(shrunk))
+
+    def affine(self, matrix: Float[Tensor, "batch axes _"], size: Sequence[int]) -> Points:
+        """The points moved to ``A x + t`` in a picture of ``size``; those that leave it become padding.
+
+        Args:
+            matrix: ``(A | t)`` of each image, ``(B, 2, 3)``, in pixels; ``(B, 3, 4)`` in a volume.
+            size: (height, width) of the picture, or (depth, height, width).
+
+        Covariances become ``A S A'``, and one width for each axis a covariance, since the axes turn. One width alone,
+        ``size`` and ``scale`` are multiplied by the root of ``|det A|``, as is right where nothing is stretched. Waits
+        for the device only where points carry ``sigma``.
+        """
+        axes = self.xy.shape[-1]
+        if matrix.shape != (len(self), axes, axes + 1) or len(size) != axes:
+            raise ValueError(f"matrix must be ({len(self)}, {axes}, {axes + 1}) and size {axes} lengths, got "
+                             f"{tuple(matrix.shape)} and {tuple(size)}")
+        linear, shift = matrix.to(self.xy).split([axes, 1], dim=2)
+        xy = self.xy @ linear.mT + shift.mT
+        last = xy.new_tensor(size[::-1]) - 0.5
+        valid = self.valid & ((xy >= -0.5) & (xy <= last)).all(-1)
+        grown = torch.linalg.det(linear).abs() ** (1 / axes)
+        changed = self._lengths(lambda length: length * grown.view(-1, *(1,) * (length.ndim - 1)))
+        if self.sigma is not None and self.sigma.ndim > 2:
+            spread = self.sigma if self.sigma.ndim == 4 else torch.diag_embed(self.sigma**2)
+            spread = linear[:, None] @ spread @ linear[:, None].mT
+            changed["sigma"] = (spread + spread.mT) / 2  # symmetric to the last bit
+        low, high = (-0.5,) * axes, tuple(length - 0.5 for length in size[::-1])
+        moved = self._unchecked(replace(self.extent, low=low, high=high), valid=valid,
+                                xy=torch.where(valid[..., None], xy, 0.0), **changed)
+        if self.sigma is not None:
+            moved.tighten()
+        return moved
+
+    def relabelled(self, label: Int64[Tensor, "batch points"], most: int) -> Points:
+        """The same points with other labels, of which ``most`` bounds the largest."""
+        return self._unchecked(replace(self.extent, label=most), label=label)
+
+    def tighten(self) -> Extent:
+        """Read the extent of these very points, where that of the whole batch that they are a part of says too much."""
+        object.__setattr__(self, "extent", Extent.of(self.xy, self.label, self.valid, self.sigma))
+        return self.extent
+
+    def _lengths(self, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """All lengths after a change of unit, by name."""
+        changed = {name: change(part) for name, part in self.extra.items() if name in _LENGTHS}
+        if self.sigma is not None:
+            changed["sigma"] = change(change(self.sigma)) if self.sigma.ndim == 4 else change(self.sigma)
+        return changed
+
+    def _arrays(self) -> dict[str, Tensor]:
+        """Every array that goes with the points, by name."""
+        own = {name: getattr(self, name) for name in _OWN}
+        return {name: part for name, part in own.items() if part is not None} | dict(self.extra)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Points:
+        """The same change made to every array."""
+        return self._unchecked(**{name: change(part) for name, part in self._arrays().items()})
+
+    def _unchecked(self, extent: Extent | None = None, **changed: Tensor) -> Points:
         """A copy of which all that construction checked is still true."""
-        new = object.__new__(Points)
-        for name in ("xy", "label", "valid", "score", "sigma", "weight", "extent"):
-            object.__setattr__(new, name, changed.get(name, getattr(self, name)))
+        new, arrays = object.__new__(Points), self._arrays() | changed
+        for name in _OWN:
+            object.__setattr__(new, name, arrays.pop(name, None))
+        object.__setattr__(new, "extra", arrays)
+        object.__setattr__(new, "extent", self.extent if extent is None else extent)
         return new
 
     def check_inside(self, size: Sequence[int], classes: int) -> None:
         """Raise ValueError unless every point lies in a picture of ``size`` with a label in ``[0, classes)``.
 
         ``size`` is (height, width), or (depth, height, width) of a volume. Compares the extent that construction
-        recorded, so it costs no pass over the points.
+        recorded, so it costs no pass over points that are right.
         """
         axes = self.xy.shape[-1]
         if len(size) != axes:
             raise ValueError(f"points with {axes} coordinates need {axes} lengths, got size {tuple(size)}")
+        if self.extent.within(size, classes) or self.tighten().within(size, classes):
+            return
         for name, low, high, length in zip("xyz", self.extent.low, self.extent.high, reversed(size), strict=False):
             if low < -0.5 or high > length - 0.5:
                 raise ValueError(
                     f"a point lies outside the picture: {name} reaches from {low:g} to {high:g}, "
                     f"allowed is -0.5 to {length - 0.5:g}"
                 )
-        if self.extent.label >= classes:
-            raise ValueError(f"label {self.extent.label} is not in [0, {classes}): there are {classes} classes")
+        raise ValueError(f"label {self.extent.label} is not in [0, {classes}): there are {classes} classes")
 
 
 @dataclass(frozen=True)
 class Extent:
-    """What the valid points of a batch reach to, as plain numbers that cost nothing to read.
+    """What the valid points of a batch reach to at most, as plain numbers that cost nothing to read.
 
     ``low`` and ``high``: smallest and largest coordinate along each axis, in pixels. ``label``: the largest, -1 for no
     point. ``sigma``: the largest standard deviation along any axis, in pixels, 0 where points carry none.
@@ -228,11 +352,30 @@ class Extent:
         xy, label = xy[valid], label[valid]
         return cls(tuple(xy.amin(0).tolist()), tuple(xy.amax(0).tolist()), int(label.max()), widest, crowd)
 
+    @classmethod
+    def union(cls, extents: Sequence[Extent]) -> Extent:
+        """The extent of several batches together."""
+        some = [extent for extent in extents if extent.label >= 0] or extents
+        return cls(tuple(map(min, *(one.low for one in some), some[0].low)),
+                   tuple(map(max, *(one.high for one in some), some[0].high)),
+                   max(one.label for one in some), max(one.sigma for one in some), max(one.crowd for one in some))
+
+    def within(self, size: Sequence[int], classes: int) -> bool:
+        """Whether all lies in a picture of ``size`` with labels in ``[0, classes)``."""
+        inside = all(low >= -0.5 and high <= length - 0.5
+                     for low, high, length in zip(self.low, self.high, reversed(size), strict=True))
+        return inside and self.label < classes
+
+
+def _wide(flags: Tensor, value: Tensor) -> Tensor:
+    """Flags ``(B, N)`` as they go with an array ``(B, N, ...)``."""
+    return flags.view(flags.shape + (1,) * (value.ndim - 2))
+
 
 def _checked_sigma(sigma: Tensor, valid: Tensor) -> Tensor:
     """``sigma`` with 1 on padding, where its values must be of no account."""
     if sigma.ndim < 4:
-        sigma = torch.where(valid.view(valid.shape + (1,) * (sigma.ndim - 2)), sigma, 1.0)
+        sigma = torch.where(_wide(valid, sigma), sigma, 1.0)
         bad = ~(torch.isfinite(sigma) & (sigma > 0))
         _refuse_where(bad.flatten(2).any(-1) if sigma.ndim > 2 else bad, sigma, "sigma must be finite and above 0")
         return sigma

@@ -29,7 +29,7 @@ def test_colours_come_first_and_one_name_serves_all_points(tmp_path):
 
 def test_invisible_points_are_left_out_whatever_their_position(tmp_path):
     arrays = set_arrays((3, 2, 1))
-    arrays["visibility"][:2, 0] = 0
+    arrays["visibility"][:2] = [0, 3]
     arrays["visibility"][2] = 0
     arrays["points"][:2, 0] = np.nan
     arrays["points"][2] = -999.0
@@ -37,6 +37,7 @@ def test_invisible_points_are_left_out_whatever_their_position(tmp_path):
     assert points.valid.sum(1).tolist() == [1, 1, 0]
     assert points.label[:2][points.valid[:2]].tolist() == [1, 1]
     assert points.xy[:2][points.valid[:2]].tolist() == arrays["points"][:2, 1].tolist()
+    assert (points.extra["visibility"] == points.valid * 3).all()
     points.check_inside((16, 16), 2)
 
 

@@ -1,8 +1,9 @@
 """Real labelled sets stored as ``NAME/NAME.npz``.
 
 Arrays of such a file: ``images`` uint8 (N, H, W) or (N, H, W, 3); ``points`` float32 (N, K, 2), x then y in pixels, an
-integer being a pixel's centre; ``visibility`` (N, K), 0 where a point is not labelled; ``names`` (K,), or (1,) when all
-points are of one kind; ``split`` (N,) with "train", "val" and "test" among its values, and any others.
+integer being a pixel's centre; ``visibility`` (N, K), 0 where a point is not labelled, and carried by the others as
+``extra["visibility"]``; ``names`` (K,), or (1,) when all points are of one kind; ``split`` (N,) with "train", "val" and
+"test" among its values, and any others.
 
 It may hold, too: ``size`` (N, 2), height and width of the picture in the upper left of each image; ``mask`` bool
 (N, H, W), True where a pixel counts; ``swap`` (P, 2), pairs of classes that change places in a mirror.
@@ -72,6 +73,7 @@ def from_file(path: Path, split: str) -> Dataset:
         torch.from_numpy(np.take_along_axis(points, order[..., None], axis=1).astype(np.float32)),
         torch.from_numpy(kinds[order].astype(np.int64)),
         torch.from_numpy(np.take_along_axis(visible, order, axis=1)),
+        extra={"visibility": torch.from_numpy(np.take_along_axis(visibility[chosen], order, axis=1))},
     )
     tensor = torch.from_numpy(images if images.ndim == 4 else images[..., None])
     return Dataset(
