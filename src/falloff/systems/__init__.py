@@ -11,15 +11,15 @@ from falloff.losses import PointLoss
 from falloff.systems.base import Outputs, Prediction, System, Task
 from falloff.systems.heatmap import Heatmap
 
-__all__ = ["Heatmap", "Outputs", "Prediction", "System", "Task", "find", "make", "names", "options", "takes"]
+__all__ = ["SYSTEMS", "Heatmap", "Outputs", "Prediction", "System", "Task", "find", "make", "names", "options", "takes"]
 
-_SYSTEMS = {"heatmap": Heatmap}
+SYSTEMS = {"heatmap": Heatmap}
 _SHARED = ("net", "width", "loss", "head_std", "bias")  # what a run says of every system
 
 
 def names() -> list[str]:
     """All names that :func:`make` knows; ``module:Name`` finds another outside the package."""
-    return list(_SYSTEMS)
+    return list(SYSTEMS)
 
 
 def find(name: str) -> type[System]:
@@ -28,7 +28,7 @@ def find(name: str) -> type[System]:
     Raises:
         ValueError: no system has this name; the message gives the nearest.
     """
-    return checks.choose("system", name, _SYSTEMS)
+    return checks.choose("system", name, SYSTEMS)
 
 
 def takes(name: str) -> set[str]:

@@ -1,0 +1,42 @@
+"""Two heads: a map a class for which pixel, and how far from its centre the point lies."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from falloff import decode
+from falloff.heatmaps import nearest_pixel
+from falloff.losses.base import PointLoss
+from falloff.points import Points
+from falloff.systems.base import Outputs, Prediction, System, Task
+
+
+class Offsets(System):
+    """A class map charged by one of the losses, and offsets charged by L1 at the points' pixels."""
+
+    def __init__(
+        self, task: Task, *, net: Callable[..., nn.Module], loss: PointLoss, head_std: float, bias: float | None,
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.net, self.criterion, self.weight = net({"maps": task.classes, "offsets": 2}), loss, weight
+        bias = loss.best_constant(task.points, task.size, task.classes) if bias is None else bias
+        nn.init.normal_(self.net.heads["maps"].weight, std=head_std)
+        nn.init.constant_(self.net.heads["maps"].bias, bias)
+
+    def forward(self, images: Tensor, near: Points | None = None) -> Outputs:
+        return Outputs(self.net(images), tuple(images.shape[2:]))
+
+    def loss(self, outputs: Outputs, points: Points, mask: Tensor | None = None) -> dict[str, Tensor]:
+        height, width = outputs["offsets"].shape[2:]
+        column, row = nearest_pixel(points.xy[..., 0], width), nearest_pixel(points.xy[..., 1], height)
+        image = torch.arange(len(points), device=row.device)[:, None]
+        gap = outputs["offsets"][image, :, row, column] - (points.xy - torch.stack([column, row], -1))
+        counted = torch.where(points.valid, gap.abs().sum(-1), 0.0).sum() / points.valid.sum().clamp(min=1)
+        return {"maps": self.criterion(outputs["maps"], points, mask=mask), "offsets": self.weight * counted}
+
+    def predict(self, outputs: Outputs, **decoder: object) -> Prediction:
+        scores = self.criterion.scores(outputs["maps"])
+        found = decode.peaks(scores, **{"count": 4, **decoder}, refine="offsets", offsets=outputs["offsets"])
+        return Prediction(found, scores)
