@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOCK := $(shell command -v flock)
 # Run a second time with every signature's types and shapes checked as it is called.
-TYPED := $(addprefix tests/test_,$(addsuffix .py,points heatmaps losses decode metrics data training))
+TYPED := $(addprefix tests/test_,$(addsuffix .py,points heatmaps losses decode data training)) tests/metrics tests/measures
 
 .DEFAULT_GOAL := help
 .PHONY: help book test test-faults test-cluster run serve clean lint lock plan record verify bench bench-engine ready

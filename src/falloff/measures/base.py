@@ -1,0 +1,107 @@
+"""A metric as data, and what it is computed from: the predictions of a split, matched once at each radius."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+
+from torch import Tensor
+
+from falloff.metrics.matching import Match, match
+from falloff.points import Points
+
+RADIUS = 2.0  # pixels within which a prediction finds its point
+Result = TypeVar("Result")
+
+
+@runtime_checkable
+class Prediction(Protocol):
+    """What a system says of some images: ``points`` with scores, in pixels of the images.
+
+    ``maps``, where it has them, are scores ``(B, C, h, w)``, each of whose pixels covers ``stride`` x ``stride`` pixels
+    of the image.
+    """
+
+    points: Points
+    maps: Tensor | None
+    stride: int
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """A split: ``points`` are the labels of its images."""
+
+    points: Points
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One number, and all that a page, a claim or a replay must know of it.
+
+    Args:
+        name: of its column.
+        title: in words, for tables and axes.
+        unit: of the number; empty for a share or a score.
+        better: whether a high or a low value is the better one, or neither.
+        tolerance: how far a replay may lie from it, with other versions on the same kind of machine.
+        needs_maps: whether it is computed from score maps, which some systems do not have.
+        reads: the column of a run's curve that it is computed from; None for a metric of predictions.
+        censored_at: the field of a run that bounds a value which the run did not reach, and which is then NaN.
+        of: gives the number, from a :class:`Measured`, or from a curve where it ``reads`` one: one row per evaluation,
+            each a mapping with ``step`` and what was measured.
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    better: Literal["high", "low", "neither"] = "high"
+    tolerance: float = 0.002
+    needs_maps: bool = False
+    reads: str | None = None
+    censored_at: str | None = None
+    of: Callable[[Any], float]
+
+    @property
+    def heading(self) -> str:
+        """The title with its unit."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The predictions for a split beside its labels, with all that several metrics share, computed once.
+
+    ``given`` is the threshold that was chosen elsewhere, None to choose it on this split.
+    """
+
+    prediction: Prediction
+    dataset: Labelled
+    given: float | None = None
+    _known: dict[tuple, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def once(self, function: Callable[..., Result], *args: object) -> Result:
+        """``function(self, *args)``, computed when it is first asked for."""
+        key = (function, *args)
+        if key not in self._known:
+            self._known[key] = function(self, *args)
+        return self._known[key]
+
+    def match(self, radius: float) -> Match:
+        """The predictions matched greedily to the labelled points within ``radius`` pixels."""
+        return self.once(_match, radius)
+
+    @property
+    def on_maps(self) -> Points:
+        """The labelled points in pixels of the maps."""
+        truth, stride = self.dataset.points, self.prediction.stride
+        return truth if stride == 1 else truth.at_stride(stride)
+
+    def numbers(self, metrics: Mapping[str, Metric]) -> dict[str, float]:
+        """The metrics of predictions among some, by name; those that need maps where there are maps."""
+        return {name: metric.of(self) for name, metric in metrics.items() if metric.reads is None
+                and (self.prediction.maps is not None or not metric.needs_maps)}
+
+
+def _match(measured: Measured, radius: float) -> Match:
+    return match(measured.prediction.points, measured.dataset.points, radius=radius)

@@ -1,0 +1,174 @@
+"""Key points: at most one labelled point of a class in an image."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import pad
+
+from falloff.heatmaps import check_positive
+from falloff.metrics.matching import best_first, check_labels, check_points, costs
+from falloff.points import Extent, Points
+
+
+def keypoint_distances(predicted: Points, truth: Points) -> Float[Tensor, "batch points"]:
+    """How far each key point lies from the prediction for it, in pixels, ``(B, N)``, float64.
+
+    A key point is the only labelled point of its class in its image, and the prediction for it is the valid prediction
+    of that class with the highest score in that image, the earlier in the tensor of equal ones, however far away.
+    Where an image has no prediction of the class the distance is infinite; on padding it is NaN.
+
+    Args:
+        predicted: points with ``score``.
+        truth: labelled points of the same images, at most one of a class in an image.
+
+    Raises:
+        TypeError, ValueError: different numbers of images or of coordinates, no scores, or several labelled points of
+            a class in one image.
+    """
+    check_points(predicted, truth)
+    _check_single(truth)
+    order = best_first(predicted)[:, :, None]
+    # In the order of scores; one row more, infinitely far away, for images without any prediction.
+    distance = pad(costs(predicted, truth).take_along_dim(order, 1), (0, 0, 0, 1), value=torch.inf)
+    first = torch.isfinite(distance).int().argmax(dim=1, keepdim=True)  # of rows that are all infinite, any will do
+    return torch.where(truth.valid, distance.take_along_dim(first, 1)[:, 0], torch.nan)
+
+
+def pck(predicted: Points, truth: Points, *, threshold: float | Float[Tensor, " batch"]) -> float:
+    """Share of key points whose prediction lies at most ``threshold`` pixels away, in [0, 1]; NaN without key points.
+
+    PCK, the percentage of correct key points, as a share. All key points of all images count the same; one that has
+    no prediction is not correct.
+
+    Args:
+        predicted, truth: as for :func:`keypoint_distances`.
+        threshold: in pixels, finite and above 0, one for all images or one for each, floating point, ``(B,)``.
+
+    Raises:
+        TypeError, ValueError: as for :func:`keypoint_distances`; ``threshold`` of another shape or out of range.
+
+    Source: Yang and Ramanan 2013, Articulated human detection with flexible mixtures of parts.
+    """
+    distance = keypoint_distances(predicted, truth)
+    correct = distance <= _per_image("threshold", threshold, truth)[:, None]
+    return float(correct[truth.valid].double().mean())
+
+
+def pckh(
+    predicted: Points, truth: Points, *, head_size: float | Float[Tensor, " batch"], fraction: float = 0.5
+) -> float:
+    """:func:`pck` with a threshold of ``fraction`` times the size of each image's head, in [0, 1].
+
+    Args:
+        predicted, truth: as for :func:`keypoint_distances`.
+        head_size: in pixels, finite and above 0, one for all images or one for each, floating point, ``(B,)``. The
+            source's own code takes 0.6 times the diagonal of the head's box.
+        fraction: finite and above 0; PCKh@0.5 is the usual one.
+
+    Raises:
+        TypeError, ValueError: as for :func:`pck`; ``fraction`` out of range.
+
+    Source: Andriluka et al. 2014, 2D human pose estimation: new benchmark and state of the art analysis.
+    """
+    check_points(predicted, truth)
+    check_positive("fraction", fraction)
+    return pck(predicted, truth, threshold=fraction * _per_image("head_size", head_size, truth))
+
+
+def nme(predicted: Points, truth: Points, *, scale: float | Float[Tensor, " batch"]) -> float:
+    r"""Normalised mean error: mean distance of key points to their predictions, in units of ``scale``, at least 0.
+
+    .. math:: \frac{1}{N} \sum_{n=1}^{N} \frac{d_n}{s_n}
+
+    over the N key points of all images together, with :math:`d_n` of :func:`keypoint_distances` and :math:`s_n` the
+    scale of the point's image. It is infinite as soon as one key point has no prediction, and NaN without key points.
+
+    Args:
+        predicted, truth: as for :func:`keypoint_distances`.
+        scale: in pixels, finite and above 0, one for all images or one for each, floating point, ``(B,)``: for faces
+            often the distance between the eyes.
+
+    Raises:
+        TypeError, ValueError: as for :func:`keypoint_distances`; ``scale`` of another shape or out of range.
+
+    Source: Sagonas et al. 2013, 300 faces in-the-wild challenge, which gives it face by face.
+    """
+    distance = keypoint_distances(predicted, truth)
+    return float((distance / _per_image("scale", scale, truth)[:, None])[truth.valid].mean())
+
+
+def oks(
+    predicted: Points,
+    truth: Points,
+    *,
+    scale: float | Float[Tensor, " batch"],
+    kappa: float | Float[Tensor, " classes"],
+) -> Float[Tensor, " batch"]:
+    r"""Object key-point similarity of each image, ``(B,)``, float64, in [0, 1]; 1 is every key point met exactly.
+
+    .. math:: \frac{1}{N} \sum_{n=1}^{N} \exp\left(-\frac{d_n^2}{2 s^2 \kappa_n^2}\right)
+
+    over the N key points of the image, with :math:`d_n` of :func:`keypoint_distances`, s the image's scale and
+    :math:`\kappa_n` that of the point's class. A key point without a prediction adds 0; an image without key points
+    has NaN.
+
+    Args:
+        predicted, truth: as for :func:`keypoint_distances`.
+        scale: square root of the object's area in pixels, finite and above 0, one for all images or one for each,
+            floating point, ``(B,)``.
+        kappa: how far people's labels of a class scatter, in units of ``scale``, finite and above 0: one for all
+            classes or one for each, floating point, ``(C,)``. COCO takes twice the standard deviation of
+            repeated labels.
+
+    Raises:
+        TypeError, ValueError: as for :func:`keypoint_distances`; ``scale`` or ``kappa`` of another shape or out of
+            range; a labelled class that ``kappa`` has no value for.
+
+    Source: COCO keypoint evaluation (Lin et al. 2014, Microsoft COCO: common objects in context).
+    """
+    distance = keypoint_distances(predicted, truth)
+    scale = _per_image("scale", scale, truth)[:, None]
+    if isinstance(kappa, Tensor):
+        kappa = checked_values("kappa", kappa, truth)
+        check_labels("truth", truth, len(kappa))
+        kappa = pad(kappa, (0, 1), value=1.0)[torch.where(truth.valid, truth.label, -1)]  # padding reads the 1
+    else:
+        check_positive("kappa", kappa)
+    return similarity(distance, scale, kappa).nanmean(dim=1)
+
+
+def similarity(distance: Tensor, scale: Tensor, kappa: Tensor | float) -> Tensor:
+    """The part of each key point in OKS, from its distance; the three broadcast."""
+    # One division after the other: the product of two small numbers could become 0, and 0 / 0 NaN.
+    return torch.exp(-(distance / scale / kappa).square() / 2)
+
+
+def _per_image(name: str, value: float | Tensor, truth: Points) -> Tensor:
+    """A number for all images, or one for each, as ``(B,)`` in float64."""
+    if isinstance(value, Tensor):
+        return checked_values(name, value, truth, len(truth))
+    check_positive(name, value)
+    return torch.full((len(truth),), float(value), dtype=torch.float64, device=truth.xy.device)
+
+
+def checked_values(name: str, value: Tensor, truth: Points, length: int | None = None) -> Tensor:
+    """Numbers that must be finite and above 0, in float64 on the device of the points."""
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {value.dtype}")
+    if value.ndim != 1 or length not in (None, len(value)):
+        shape = "(classes,)" if length is None else (length,)
+        raise ValueError(f"{name} must be a number or have the shape {shape}, got {tuple(value.shape)}")
+    bad = value[~(torch.isfinite(value) & (value > 0))]
+    if len(bad):
+        raise ValueError(f"{name} must be finite and above 0, got {float(bad[0])}")
+    return value.to(truth.xy.device, torch.float64)
+
+
+def _check_single(truth: Points) -> None:
+    crowd = truth.extent.crowd
+    if crowd > 1:  # at most that many: a slice or a threshold may have taken the crowd away
+        crowd = Extent.of(truth.xy, truth.label, truth.valid).crowd
+    if crowd > 1:
+        raise ValueError(f"truth holds {crowd} points of one class in one image: key-point metrics allow 1")

@@ -1,0 +1,188 @@
+"""What follows from the order of scores: precision and recall, average precision, F1, localisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from falloff.heatmaps import check_positive
+from falloff.metrics.matching import Distance, Match, costs, euclidean, match
+from falloff.points import Points
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Precision and recall when all predictions scored at least ``threshold`` count, thresholds falling."""
+
+    threshold: Float[Tensor, " steps"]
+    precision: Float[Tensor, " steps"]
+    recall: Float[Tensor, " steps"]
+
+
+def precision_recall(
+    predicted: Points, truth: Points, *, radius: float, label: int | None = None, distance: Distance = euclidean
+) -> Curve:
+    """Precision and recall over all images, at each distinct score.
+
+    Args:
+        predicted, truth, radius, distance: as for :func:`match`.
+        label: count the points of this class only; None counts all together.
+
+    Raises:
+        ValueError: as for :func:`match`; no labelled point to find, so that recall is undefined.
+    """
+    return precision_recall_of(match(predicted, truth, radius=radius, distance=distance), label)
+
+
+def precision_recall_of(matched: Match, label: int | None = None) -> Curve:
+    """:func:`precision_recall` of a match."""
+    predicted, truth = matched.predicted, matched.labelled
+    chosen, wanted = predicted.valid, truth.valid
+    if label is not None:
+        chosen, wanted = chosen & (predicted.label == label), wanted & (truth.label == label)
+    total = int(wanted.sum())
+    if total == 0:
+        which = "" if label is None else f" of label {label}"
+        raise ValueError(f"truth holds no valid point{which}: recall is undefined")
+    score, order = predicted.score[chosen].double().sort(descending=True, stable=True)
+    hit = (matched.truth[chosen][order] >= 0).double().cumsum(0)
+    claimed = torch.arange(1, len(score) + 1, dtype=torch.float64, device=score.device)
+    # A threshold takes all predictions of one score or none: keep the last of each run of equal scores.
+    last = torch.ones_like(score, dtype=torch.bool)
+    last[:-1] = score[1:] != score[:-1]
+    return Curve(score[last], (hit / claimed)[last], (hit / total)[last])
+
+
+def average_precision(
+    predicted: Points, truth: Points, *, radius: float, distance: Distance = euclidean
+) -> float:
+    """Mean over classes of the area under the precision-recall curve, in [0, 1].
+
+    Precision is first made monotone (at each recall, the best precision at that recall or a higher one), then
+    summed exactly over the steps of recall, without a fixed set of recall points. Predictions of equal score
+    enter together. Classes that no labelled point has do not count.
+
+    Args and errors: as for :func:`precision_recall`.
+
+    Source: the definition of Pascal VOC from 2010 on, with any distance in place of an overlap.
+    """
+    return average_precision_of(match(predicted, truth, radius=radius, distance=distance))
+
+
+def average_precision_of(matched: Match) -> float:
+    """:func:`average_precision` of a match."""
+    by_class = per_class_average_precision_of(matched)
+    return sum(by_class.values()) / len(by_class)
+
+
+def per_class_average_precision(
+    predicted: Points, truth: Points, *, radius: float, distance: Distance = euclidean
+) -> dict[int, float]:
+    """The average precision of each class that has a labelled point, by label; :func:`average_precision` is its mean.
+
+    Args and errors: as for :func:`precision_recall`.
+    """
+    return per_class_average_precision_of(match(predicted, truth, radius=radius, distance=distance))
+
+
+def per_class_average_precision_of(matched: Match) -> dict[int, float]:
+    """:func:`per_class_average_precision` of a match."""
+    labels = torch.unique(matched.labelled.label[matched.labelled.valid]).tolist()
+    if not labels:
+        raise ValueError("truth holds no valid point: average precision is undefined")
+    return {label: _area(precision_recall_of(matched, label)) for label in labels}
+
+
+def _area(curve: Curve) -> float:
+    best_from_here = curve.precision.flip(0).cummax(0).values.flip(0) if len(curve.precision) else curve.precision
+    gained = torch.diff(curve.recall, prepend=curve.recall.new_zeros(1))
+    return float((best_from_here * gained).sum())
+
+
+def f1(predicted: Points, truth: Points, *, radius: float, distance: Distance = euclidean) -> float:
+    """Harmonic mean of precision and recall of all valid predictions together, in [0, 1].
+
+    Args and errors: as for :func:`match`. Filter by score with ``predicted.above(threshold)`` first. Without any
+    prediction and any labelled point it is 1: there was nothing to find and nothing was claimed.
+    """
+    return f1_of(match(predicted, truth, radius=radius, distance=distance))
+
+
+def f1_of(matched: Match) -> float:
+    """:func:`f1` of a match, such as ``matched.above(threshold)``."""
+    hits = int(matched.found.sum())
+    total = int(matched.predicted.valid.sum()) + int(matched.labelled.valid.sum())
+    return 1.0 if total == 0 else 2.0 * hits / total
+
+
+def best_threshold(
+    predicted: Points, truth: Points, *, radius: float, distance: Distance = euclidean
+) -> float:
+    """The score that as a threshold gives the highest F1 over all classes together.
+
+    Args and errors: as for :func:`precision_recall`. Choose it on validation data, use it on test data.
+    """
+    return best_threshold_of(match(predicted, truth, radius=radius, distance=distance))
+
+
+def best_threshold_of(matched: Match) -> float:
+    """:func:`best_threshold` of a match."""
+    curve = precision_recall_of(matched)
+    if len(curve.threshold) == 0:
+        return 0.0
+    score = 2 * curve.precision * curve.recall / (curve.precision + curve.recall).clamp(min=1e-12)
+    return float(curve.threshold[score.argmax()])
+
+
+def localisation_error(
+    predicted: Points, truth: Points, *, radius: float, distance: Distance = euclidean
+) -> float:
+    """Mean distance in pixels between matched predictions and their labelled points; NaN when none matched.
+
+    Args and errors: as for :func:`match`; with another ``distance`` it is in that one's unit. It says nothing of the
+    points that were missed: read it beside recall.
+    """
+    return localisation_error_of(match(predicted, truth, radius=radius, distance=distance))
+
+
+def localisation_error_of(matched: Match) -> float:
+    """:func:`localisation_error` of a match."""
+    return float(torch.nanmean(matched.distance))
+
+
+def against_radius(
+    metric: Callable[..., float], predicted: Points, truth: Points, *, radii: Sequence[float]
+) -> list[float]:
+    """A metric at each of several radii, such as :func:`average_precision` or :func:`f1`, in the order of ``radii``.
+
+    Args:
+        metric: called as ``metric(predicted, truth, radius=radius)``.
+        predicted, truth: as for :func:`match`.
+        radii: in pixels, each finite and above 0.
+
+    Raises:
+        TypeError, ValueError: a radius is not a number or out of range, before anything is computed; what ``metric``
+            raises.
+    """
+    if not isinstance(radii, Sequence):
+        raise TypeError(f"radii must be a sequence of numbers, got {radii!r}")
+    for radius in radii:
+        check_positive("each of radii", radius)
+    return [float(metric(predicted, truth, radius=radius)) for radius in radii]
+
+
+def duplicates(predicted: Points, truth: Points, *, radius: float, distance: Distance = euclidean) -> int:
+    """How many predictions lie within ``radius`` of a labelled point of their class that another prediction took.
+
+    These are the false predictions that a stronger suppression of neighbours could have removed; all other false
+    ones have no labelled point of their class near them.
+
+    Args and errors: as for :func:`match`, which is greedy here.
+    """
+    unmatched = match(predicted, truth, radius=radius, distance=distance).truth < 0
+    near = torch.isfinite(costs(predicted, truth, radius=radius, distance=distance)).any(dim=2)
+    return int((near & unmatched).sum())
