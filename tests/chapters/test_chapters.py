@@ -341,6 +341,8 @@ CHANGES = {
                      {"01_one": "changed: code (falloff.points)", "02_two": "changed: code (falloff.points)"}),
     "code of one": (lambda project: (project / "src" / "falloff" / "heatmaps.py").open("a").write("x = 1\n"),
                     {"02_two": "changed: code (falloff.heatmaps)"}),
+    "code that reads the data": (lambda project: (project / "src/falloff/data/npz.py").open("a").write("x = 1\n"),
+                                 {"02_two": "changed: code (falloff.data.npz)"}),
     "more code": (import_more, {"02_two": "changed: code (falloff.heatmaps, falloff.one, falloff.three and 1 more)"}),
     "a slip in a cell": (lambda project: rewrite(project / "notebooks" / "01_one.ipynb", "1 + 1", "1 + + )"),
                          {"01_one": "changed: cells"}),

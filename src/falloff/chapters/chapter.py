@@ -64,7 +64,7 @@ class Chapter:
             if len(set(values.get(name, []))) < len(values.get(name, [])):
                 raise ValueError(f"{name} must hold each value once, got {values[name]}")
         if values.get("device", "cpu") != "cpu" and not os.environ.get("FALLOFF_SCHEDULER"):  # a cluster may have it
-            from falloff.training import check_device  # with PyTorch, which no chapter on the CPU needs up to here
+            from falloff.machine import check_device  # with PyTorch, which no chapter on the CPU needs up to here
 
             check_device(values["device"])
         return values
@@ -74,13 +74,14 @@ class Chapter:
 
         Returns:
             The digest of each part: ``cells``, ``parameters``, ``data`` and ``claims``; the version of ``torch``; and
-            under ``code`` the digest of each module that the cells import, by name.
+            under ``code`` the digest of each module, by name, that the cells import or that reads the data set.
         """
         cells = [cell for cell in self.notebook().cells if cell.cell_type == "code"]
+        reader = {sets.module(values["dataset"])} if "dataset" in values else set()  # found by name, imported nowhere
         return {
             "cells": digests.of_text(*(_cell_digest(cell.source) for cell in cells)),
             "parameters": digests.of_text(json.dumps(dict(values), sort_keys=True)),
-            "code": digests.modules(_imported(cells)),
+            "code": digests.modules(_imported(cells) | reader),
             "data": _data_digest(values),
             "torch": version("torch"),
             "claims": digests.of_text(json.dumps(_claims_of(self.name), sort_keys=True)),

@@ -27,7 +27,7 @@ def provenance(chapter: Chapter, values: Mapping[str, Any], profile: str, second
     """
     import torch
 
-    from falloff import training
+    from falloff import machine
 
     device = values.get("device", "cpu")
     standard = chapter.parameters(profile, {})
@@ -38,9 +38,10 @@ def provenance(chapter: Chapter, values: Mapping[str, Any], profile: str, second
         "parameters": dict(values),
         "changed": sorted(name for name, value in values.items() if value != standard[name]),
         "device": device,
-        "precision": training.resolve_precision("auto", device),
-        "machine": training.machine(torch.device(device)),
-        "versions": training.versions(),
+        "precision": machine.resolve_precision("auto", device),
+        "form": machine.resolve_form("auto", device),
+        "machine": machine.machine(torch.device(device)),
+        "versions": machine.versions(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
     }
@@ -61,7 +62,7 @@ def provenance_cell(stamp: Mapping[str, Any]) -> nbformat.NotebookNode:
         "Parameters": ", ".join(values) or "none",
         "Seeds": ", ".join(map(str, stamp["seeds"])) or "none",
         "Device": f"{stamp['device']}, {stamp['machine']['model']}, {stamp['machine']['system']}",
-        "Precision": f"{stamp['precision']} convolutions, float32 losses, {stamp['machine']['losses']}",
+        "Precision": f"{stamp['precision']} convolutions, float32 losses, {stamp['form']}",
         "Versions": ", ".join(f"{name} {version}" for name, version in stamp["versions"].items()),
         "Commit": f"`{stamp['commit'][:12]}`" + ("" if stamp["clean"] else ", with uncommitted changes"),
         "Code digest": f"`{code[:12]}`",
