@@ -12,7 +12,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from falloff.study import chapters, claims, recording
+from falloff import chapters
+from falloff.study import claims, recording
 from falloff.study.claims import Claim, Judgement
 from falloff.study.statistics import Interval
 
@@ -63,7 +64,7 @@ def evidence(chapter: chapters.Chapter, claim: Claim) -> tuple[Judgement | None,
         stamp = run["metadata"]["falloff"]
     except (OSError, KeyError, ValueError):
         return None, {}
-    if chapters.why_stale(chapter, stamp["parameters"]):
+    if chapter.why_stale(stamp["parameters"]):
         return None, stamp
     for output in (output for cell in run["cells"] for output in cell.get("outputs", [])):
         if output.get("metadata", {}).get("scrapbook", {}).get("name") == f"{claim.name.lower()}-evidence":

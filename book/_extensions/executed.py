@@ -15,9 +15,10 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from falloff import digests
+from falloff import chapters, digests
+from falloff.chapters import parameters, stamp
 from falloff.plots.style import DARK
-from falloff.study import chapters, parameters, recording
+from falloff.study import recording
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +56,9 @@ def parameters_shown(cell: dict, run: dict) -> list[dict]:
     prompts = {"code_prompt_show": "Show the parameters cell", "code_prompt_hide": "Hide the parameters cell"}
     folded = {**cell, "metadata": {**cell["metadata"], "tags": tags, "mystnb": prompts}}
     declared = parameters.schema("".join(cell["source"]))
-    stamp = run["metadata"]["falloff"]
-    table = parameters.table(declared, stamp["parameters"])
-    text = (f"Profile *{stamp['profile']}*, with these parameters; {{doc}}`/book/rerun` says how to take others."
+    ran = run["metadata"]["falloff"]
+    table = stamp.parameters_table(declared, ran["parameters"])
+    text = (f"Profile *{ran['profile']}*, with these parameters; {{doc}}`/book/rerun` says how to take others."
             f"{full_numbers()}\n\n{table}")
     return [folded, {"cell_type": "markdown", "id": "parameters-table", "metadata": {}, "source": text}]
 

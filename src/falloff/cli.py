@@ -46,7 +46,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _book(given: argparse.Namespace) -> int:
-    from falloff.study import chapters
+    from falloff import chapters
 
     failed = chapters.build(given.profile)
     if failed:
@@ -71,23 +71,24 @@ def _pages(given: argparse.Namespace) -> int:
 
 
 def _plan(given: argparse.Namespace) -> int:
-    from falloff.study import chapters
+    from falloff import chapters
 
-    for chapter in chapters.every():
-        reason = chapters.why_stale(chapter, chapter.parameters(given.profile, {}))
+    for chapter in chapters.find_all():
+        reason = chapter.why_stale(chapter.parameters(given.profile, {}))
         print(f"{chapter.name}: {reason or 'up to date'}")
     return 0
 
 
 def _run(given: argparse.Namespace) -> int:
-    from falloff.study import chapters, parameters
+    from falloff import chapters
+    from falloff.chapters import parameters
 
     try:
         words = [*shlex.split(given.params), *given.parameters]
     except ValueError as error:
         raise ValueError(f"PARAMS must be quoted as in a shell ({error}), got {given.params!r}") from error
     from_file = parameters.from_file(given.file) if given.file else {}
-    executed = chapters.run(given.chapter, from_file | parameters.pairs(words), given.profile)
+    executed = chapters.rerun(given.chapter, from_file | parameters.pairs(words), given.profile)
     print(f"executed: {executed}" if executed else f"falloff: failed: {given.chapter}",
           file=sys.stdout if executed else sys.stderr)
     return 0 if executed else 1
@@ -124,7 +125,7 @@ def _verify(given: argparse.Namespace) -> int:
 def _execute(given: argparse.Namespace) -> int:
     from papermill import PapermillExecutionError
 
-    from falloff.study import chapters
+    from falloff import chapters
 
     job = json.loads(given.job)
     _end_with_parent(job["parent"])
@@ -168,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("chapter", help="such as 04_distance_aware_loss")
     one.add_argument("parameters", nargs="*", help="name=value, as many as wanted")
     one.add_argument("--params", default="", help="the same in one string, quoted as in a shell")
-    one.add_argument("--file", type=Path, help="a YAML file of parameters; name=value goes before it")
+    one.add_argument("--file", type=Path, help="a TOML file of parameters; name=value goes before it")
     some = with_profile(verb("record", _record, "run experiments and write their tables to data/recorded"))
     some.add_argument("--device", help="instead of the profile's own")
     some.add_argument("experiment", nargs="*", help="all by default")

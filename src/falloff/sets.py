@@ -15,6 +15,11 @@ from falloff.project import project_root
 MADE = {"digits": "falloff.data.digits"}  # and the module that reads it
 
 
+def module(name: str) -> str:
+    """The module that reads a set: what its pictures depend on, beside a file's content."""
+    return MADE.get(name, "falloff.data.npz")
+
+
 def root() -> Path:
     """The folder of the stored sets: ``FALLOFF_DATA``, or ``data/external`` of the project."""
     return Path(os.environ.get("FALLOFF_DATA") or project_root() / "data" / "external")

@@ -94,7 +94,7 @@ def test_chapters_carry_where_they_came_from_for_programs(built):
     for path in sorted((built / "notebooks").glob("0*.html")):
         found = re.findall(r'<script type="application/json" id="provenance">(.*?)</script>', path.read_text())
         (stamp,) = map(json.loads, found)
-        assert {"parameters", "changed", "profile", "seeds", "device", "precision", "versions", "identity", "commit",
+        assert {"parameters", "changed", "profile", "seeds", "device", "precision", "versions", "fingerprint", "commit",
                 "clean", "finished", "seconds"} <= stamp.keys()
         assert (stamp["chapter"], stamp["profile"], stamp["parameters"]["steps"]) == (path.stem, "tiny", 4)
 

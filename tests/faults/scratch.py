@@ -20,7 +20,8 @@ import pandas as pd
 import psutil
 from scenes import write_set
 
-from falloff.study import Store, chapters
+from falloff import chapters
+from falloff.study import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "FALLOFF_TEST_FAULTS"  # in the environment of all that works in a project: its value is the project's folder
@@ -101,8 +102,8 @@ class Project:
 
     def chapter(self, name: str, *cells: str, parameters: str = PARAMETERS) -> None:
         """Write a chapter with these cells of code after its parameters."""
-        settle = f'from falloff.study import chapters\n\nchapters.settle("{name}", globals())'
-        code = [nbformat.v4.new_code_cell(cell) for cell in (parameters, settle, *cells)]
+        validate = f'from falloff import chapters\n\nchapters.validate("{name}", globals())'
+        code = [nbformat.v4.new_code_cell(cell) for cell in (parameters, validate, *cells)]
         code[0].metadata["tags"] = ["parameters"]
         book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# {name}"), *code])
         book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}

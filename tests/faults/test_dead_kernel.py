@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from scratch import GATE, LIMIT, Project, changed, wait_for
 
-from falloff.study import chapters
+from falloff import chapters
 
 
 def test_a_killed_kernel_or_process_fails_its_own_chapter_and_a_rerun_heals_it(project: Project):
@@ -43,7 +43,7 @@ def test_a_killed_kernel_or_process_fails_its_own_chapter_and_a_rerun_heals_it(p
 def test_a_chapter_that_no_kernel_can_run_says_why(inside: Project):
     inside.chapter("01_words")
     chapter = chapters.find("01_words")
-    unknown = chapter.read()
+    unknown = chapter.notebook()
     unknown.metadata.clear()
     nbformat.write(unknown, chapter.source)
     with pytest.raises(ValueError, match="No language found"):

@@ -4,6 +4,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from contextlib import redirect_stderr
 from html.parser import HTMLParser
@@ -18,9 +20,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from scenes import set_arrays, write_set
 
 import falloff
-from falloff import cli, digests, profiles
-from falloff.study import chapters, engine
-from falloff.study.chapters import Chapter
+from falloff import chapters, cli, digests, profiles
+from falloff.chapters import Chapter, stamp
+from falloff.study import engine
 
 PARAMETERS = """
 steps: int = 5  # of the optimiser; [1, 100]
@@ -28,7 +30,7 @@ title: str = "plain"  # shown above
 seeds: list[int] = [0, 1]  # one run each; [0, 99]
 fast: bool = False  # skip the slow part
 """
-SETTLE = 'from falloff.study import chapters\n\nchapters.settle("01_small", globals())'
+VALIDATE = 'from falloff import chapters\n\nchapters.validate("01_small", globals())'
 REST = """
 import sys
 sys.stderr.write("something else\\nruns: 1 of 2 stored, 1 to do\\n")
@@ -47,12 +49,13 @@ def write_chapter(root, name, *cells, parameters=""):
     nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
 
 
-def write_claims(root, **changed):
-    """One claim of each of two chapters."""
-    test = {"what": "A number", "number": "one", "above": 0}
+def write_claims(root, words="So it is.", **changed):
+    """One claim of each of two chapters, and one that no chapter judges yet; of the first, what decides it changed."""
+    test = {"what": words, "number": "one", "above": 0}
     entries = {
-        "C1": {"claim": "So it is.", "chapter": "01_one", "decided_by": [test | changed]},
-        "C2": {"claim": "So it is.", "chapter": "02_two", "decided_by": [test]},
+        "C1": {"claim": words, "chapter": "01_one", "decided_by": [test | changed]},
+        "C2": {"claim": words, "chapter": "02_two", "decided_by": [test]},
+        "C3": {"claim": words, "planned": words},
     }
     (root / "data").mkdir(exist_ok=True)
     (root / "data" / "claims.yml").write_text(yaml.safe_dump(entries))
@@ -66,7 +69,7 @@ def built(tmp_path_factory):
     """A project with a chapter that works and one that does not, built by the command: root, exit status, log."""
     root = tmp_path_factory.mktemp("book")
     write_claims(root)
-    write_chapter(root, "01_small", SETTLE, REST, parameters=PARAMETERS)
+    write_chapter(root, "01_small", VALIDATE, REST, parameters=PARAMETERS)
     write_chapter(root, "02_failing", *FAILING)
     write_chapter(root, "03_slip", "print('this is Python'", "%time 1 + 1")
     log, before = io.StringIO(), signal.getsignal(signal.SIGTERM)
@@ -106,7 +109,7 @@ def test_what_ran_of_a_chapter_that_fails_is_kept_and_is_not_the_books(book):
     assert "so far so good\n" in said
     assert "ZeroDivisionError" in [output.get("ename") for cell in kept.cells for output in cell.get("outputs", [])]
     assert not Chapter("02_failing").executed.exists()
-    assert chapters.why_stale(Chapter("02_failing"), {}) == "it has not run"
+    assert Chapter("02_failing").why_stale({}) == "it has not run"
 
 
 def test_the_others_finish_and_tell_of_their_progress(built, book):
@@ -121,16 +124,17 @@ def test_the_others_finish_and_tell_of_their_progress(built, book):
 
 def test_a_chapter_that_ran_need_not_run_again(book):
     values = Chapter("01_small").parameters("quick", {})
-    assert chapters.why_stale(Chapter("01_small"), values) is None
+    assert Chapter("01_small").why_stale(values) is None
     assert chapters.build(names=["01_small"]) == []
-    assert chapters.run("01_small", {"steps": "5"}) == Chapter("01_small").executed
+    assert chapters.rerun("01_small", {"steps": "5"}) == Chapter("01_small").executed
 
 
 def test_a_copy_of_the_project_with_its_runs_runs_nothing(book, tmp_path, monkeypatch):
     shutil.copytree(book, tmp_path / "copy")
     package = tmp_path / "copy" / "src" / "falloff"
     shutil.copytree(Path(falloff.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(digests, "PACKAGE", package)
+    for module in ("digests", "project"):
+        monkeypatch.setattr(f"falloff.{module}.PACKAGE", package)
     monkeypatch.delenv("FALLOFF_ROOT")
     assert Chapter("01_small").executed == tmp_path / "copy" / "runs" / "chapters" / "01_small.ipynb"
     assert chapters.build(names=["01_small"]) == []
@@ -167,7 +171,7 @@ def test_the_last_cell_says_where_the_numbers_came_from(book):
     assert found["parameters"] == {"steps": 5, "title": "plain", "seeds": [0, 1], "fast": False}
     assert (found["changed"], found["profile"], found["seeds"], found["device"]) == ([], "quick", [0, 1], "cpu")
     assert found["precision"] in ("float32", "bfloat16") and "torch" in found["versions"]
-    assert found["identity"]["code"] == chapters.identity(Chapter("01_small"), found["parameters"])["code"]
+    assert found["fingerprint"] == Chapter("01_small").fingerprint(found["parameters"])
     assert re.fullmatch(r"[0-9a-f]{40}|unknown", found["commit"]) and isinstance(found["clean"], bool)
     assert found["finished"].startswith("20") and 0 < found["seconds"] < 600
     for shown in ("`steps = 5`", "nothing changed", found["versions"]["torch"], found["commit"][:12]):
@@ -179,9 +183,8 @@ HOSTILE = ["</script><b>", "<!-- <script>", "`<img src=x onerror=alert(1)>`", "`
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_parameter_breaks_out_of_the_last_cell(book, text):
-    stamp = dict(nbformat.read(Chapter("01_small").executed, as_version=4).metadata["falloff"])
-    stamp["parameters"] = {"title": text}
-    cell = chapters._provenance_cell(stamp)
+    ran = nbformat.read(Chapter("01_small").executed, as_version=4).metadata["falloff"]
+    cell = stamp.provenance_cell(ran | {"parameters": {"title": text}})
     assert machine_readable(cell)["parameters"] == {"title": text}
     parts = MarkdownIt().parse(cell.source)
     assert [part.type for part in parts] == ["heading_open", "inline", "heading_close", "fence", "fence"]
@@ -195,11 +198,11 @@ def test_no_parameter_breaks_out_of_the_last_cell(book, text):
 # Parameters in the chapter itself.
 
 
-def test_settling_sets_each_parameter_to_what_its_text_says_and_leaves_the_rest(book):
+def test_validating_sets_each_parameter_to_what_its_text_says_and_leaves_the_rest(book):
     given = {"steps": "7", "title": "a, b", "seeds": "3, 4", "fast": "true"}
     other = {"chapters": chapters, "_": "an output", "__name__": "__main__", "In": ["", "x = 1"], "Out": {}, "f": len}
     namespace = given | other
-    chapters.settle("01_small", namespace)
+    chapters.validate("01_small", namespace)
     assert namespace == {"steps": 7, "title": "a, b", "seeds": [3, 4], "fast": True} | other
 
 
@@ -214,7 +217,7 @@ def test_settling_sets_each_parameter_to_what_its_text_says_and_leaves_the_rest(
 )
 def test_what_does_not_fit_is_refused_in_the_words_of_the_command(book, capsys, given, words):
     with pytest.raises(ValueError) as refused:
-        chapters.settle("01_small", dict(given))
+        chapters.validate("01_small", dict(given))
     assert str(refused.value).startswith(words)
     before = signal.getsignal(signal.SIGTERM)
     status = cli.main(["run", "01_small", *(f"{name}={value}" for name, value in given.items())])
@@ -227,13 +230,13 @@ def test_papermill_alone_stops_in_the_cell_that_checks(book, tmp_path):
         papermill.execute_notebook(
             Chapter("01_small").source, tmp_path / "out.ipynb", {"steps": 0}, kernel_name="python3", progress_bar=False
         )
-    assert stopped.value.source == SETTLE
+    assert stopped.value.source == VALIDATE
     assert stopped.value.ename == "ValueError" and stopped.value.evalue == "steps must be in [1, 100], got 0"
 
 
 def test_a_chapter_that_is_not_there_is_named(book):
     with pytest.raises(ValueError, match=r"no chapter is named '01_smal' \(did you mean '01_small'\?\); known: 01_sm"):
-        chapters.settle("01_smal", {})
+        chapters.validate("01_smal", {})
 
 
 def test_a_profile_gives_a_chapter_what_it_declares_and_what_is_given_goes_before_it(book, monkeypatch):
@@ -280,17 +283,16 @@ def project(spots, tmp_path, monkeypatch):
     write_chapter(tmp_path, "01_one", "from falloff.points import Points", "1 + 1", parameters="steps: int = 5  # many")
     write_chapter(tmp_path, "02_two", "from falloff import heatmaps", "def f():\n    return 2",
                   parameters='dataset: str = "spots"  # which')
-    for chapter in chapters.every():
-        stamp = {"identity": chapters.identity(chapter, chapter.parameters("quick", {})),
-                 "modules": chapters._modules(chapter)}
+    for chapter in chapters.find_all():
+        fingerprint = chapter.fingerprint(chapter.parameters("quick", {}))
         chapter.executed.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(new_notebook(metadata={"falloff": stamp}), chapter.executed)
+        nbformat.write(new_notebook(metadata={"falloff": {"fingerprint": fingerprint}}), chapter.executed)
     return tmp_path
 
 
 def reasons(**given):
     """Why each chapter would run, where it would."""
-    found = {one.name: chapters.why_stale(one, one.parameters("quick", given)) for one in chapters.every()}
+    found = {one.name: one.why_stale(one.parameters("quick", given)) for one in chapters.find_all()}
     return {name: reason for name, reason in found.items() if reason}
 
 
@@ -318,7 +320,7 @@ HARMLESS = {
     "a comment": lambda project: rewrite(project / "notebooks" / "02_two.ipynb", "return 2", "return 2  # two"),
     "layout": lambda project: rewrite(project / "notebooks" / "01_one.ipynb", "1 + 1", "(1 +  1)"),
     "a comment in the code": lambda project: (project / "src" / "falloff" / "points.py").open("a").write("# words\n"),
-    "the words of a claim": lambda project: write_claims(project, what="The same in other words"),
+    "the words of a claim": lambda project: write_claims(project, words="So it is, in other words"),
     "times of files": touch_everything,
     "code that no chapter uses": lambda project: (project / "src" / "falloff" / "cli.py").open("a").write("x = 1\n"),
 }
@@ -339,12 +341,15 @@ CHANGES = {
                      {"01_one": "changed: code (falloff.points)", "02_two": "changed: code (falloff.points)"}),
     "code of one": (lambda project: (project / "src" / "falloff" / "heatmaps.py").open("a").write("x = 1\n"),
                     {"02_two": "changed: code (falloff.heatmaps)"}),
+    "code that reads the data": (lambda project: (project / "src/falloff/data/npz.py").open("a").write("x = 1\n"),
+                                 {"02_two": "changed: code (falloff.data.npz)"}),
     "more code": (import_more, {"02_two": "changed: code (falloff.heatmaps, falloff.one, falloff.three and 1 more)"}),
     "a slip in a cell": (lambda project: rewrite(project / "notebooks" / "01_one.ipynb", "1 + 1", "1 + + )"),
                          {"01_one": "changed: cells"}),
     "data": (lambda project: write_set(project / "sets", "spots", images=set_arrays()["images"] // 2),
              {"02_two": "changed: data"}),
     "a claim's threshold": (lambda project: write_claims(project, above=1), {"01_one": "changed: claims"}),
+    "what a claim compares": (lambda project: write_claims(project, number="two"), {"01_one": "changed: claims"}),
     "an executed copy that is gone": (lambda project: Chapter("02_two").executed.unlink(),
                                       {"02_two": "it has not run"}),
     "an executed copy that is half": (lambda project: rewrite(Chapter("01_one").executed, "}", ""),
@@ -363,16 +368,39 @@ def test_what_changes_an_output_makes_the_chapters_concerned_stale_and_says_why(
 
 def test_other_parameters_make_a_chapter_stale(project):
     one = Chapter("01_one")
-    assert chapters.why_stale(one, one.parameters("quick", {"steps": 6})) == "changed: parameters"
-    assert chapters.why_stale(one, one.parameters("quick", {"steps": "5"})) is None
+    assert one.why_stale(one.parameters("quick", {"steps": 6})) == "changed: parameters"
+    assert one.why_stale(one.parameters("quick", {"steps": "5"})) is None
 
 
 def test_another_version_of_torch_makes_every_chapter_stale(project, monkeypatch):
-    monkeypatch.setattr(chapters, "version", lambda name: "0.4.1")
+    monkeypatch.setattr("falloff.chapters.chapter.version", lambda name: "0.4.1")
     assert reasons() == {"01_one": "changed: torch", "02_two": "changed: torch"}
 
 
 def test_chapters_come_in_the_order_of_their_numbers(project):
     write_chapter(project, "10_last")
     write_chapter(project, "draft")
-    assert [one.name for one in chapters.every()] == ["01_one", "02_two", "10_last"]
+    assert [one.name for one in chapters.find_all()] == ["01_one", "02_two", "10_last"]
+
+
+WHAT_A_RUN_NEEDS = ("torch", "distributed", "dask", "pandas", "scipy", "numpy", "papermill")
+
+LOOK = f"""
+import sys
+sys.modules.update(dict.fromkeys({WHAT_A_RUN_NEEDS}))  # importing one of them fails
+from falloff import chapters
+for one in chapters.find_all():
+    print(one.name, one.why_stale(one.parameters("quick", {{}})))
+"""
+
+
+@pytest.mark.parametrize("ran", [False, True])
+def test_finding_out_what_is_stale_imports_nothing_that_a_run_needs(tmp_path, monkeypatch, ran):
+    monkeypatch.setenv("FALLOFF_CHAPTERS", str(tmp_path))
+    found = chapters.find_all()
+    for one in found if ran else []:
+        whole = {"fingerprint": one.fingerprint(one.parameters("quick", {}))}
+        nbformat.write(new_notebook(metadata={"falloff": whole}), one.executed)
+    done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{one.name} {None if ran else 'it has not run'}" for one in found] != []

@@ -8,19 +8,19 @@ import json
 import keyword
 import math
 import shlex
+import tomllib
 import unicodedata
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from falloff.study import parameters
+from falloff.chapters import parameters, stamp
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 CELL = """
 steps: int = 200  # optimiser steps; [1, 100000]
@@ -40,49 +40,51 @@ DEFAULTS = {name: parameter.default for name, parameter in DECLARED.items()}
 
 
 def test_the_cell_is_the_schema():
-    assert {name: (p.kind, p.default, p.bounds, p.choices) for name, p in DECLARED.items()} == {
-        "steps": ("int", 200, (1, 100000), None),
-        "rate": ("float", 0.003, (1e-6, 1), None),
-        "loss": ("str", "focal", None, ("bce", "focal", "mse")),
-        "title": ("str", "a # b", None, None),
-        "fast": ("bool", False, None, None),
-        "seeds": ("list[int]", [0, 1], (0, 99), None),
-        "rates": ("list[float]", [0.1], None, None),
-        "labels": ("list[str]", ["one"], None, None),
+    assert {name: (p.kind, p.default, p.allowed) for name, p in DECLARED.items()} == {
+        "steps": ("int", 200, ("1", "100000")),
+        "rate": ("float", 0.003, ("1e-6", "1")),
+        "loss": ("str", "focal", ("bce", "focal", "mse")),
+        "title": ("str", "a # b", ()),
+        "fast": ("bool", False, ()),
+        "seeds": ("list[int]", [0, 1], ("0", "99")),
+        "rates": ("list[float]", [0.1], ()),
+        "labels": ("list[str]", ["one"], ()),
     }
-    assert DECLARED["steps"].meaning == "optimiser steps"
-    assert parameters.read(DECLARED, {}) == DEFAULTS
+    assert [DECLARED[name].meaning for name in ("steps", "title")] == ["optimiser steps", "shown above the figure"]
+    assert parameters.parse(DECLARED, {}) == DEFAULTS
 
 
 def test_a_default_has_its_kind_whichever_way_it_is_written():
-    found = parameters.read(parameters.schema("rate: float = 1\nrates: list[float] = [1, 0.5]"), {})
+    found = parameters.parse(parameters.schema("rate: float = 1\nrates: list[float] = [1, 0.5]"), {})
     assert repr(found) == "{'rate': 1.0, 'rates': [1.0, 0.5]}"
 
 
 def test_a_list_that_was_read_is_the_readers_own():
-    parameters.read(DECLARED, {})["seeds"].append(7)
-    assert parameters.read(DECLARED, {})["seeds"] == [0, 1]
+    parameters.parse(DECLARED, {})["seeds"].append(7)
+    assert parameters.parse(DECLARED, {})["seeds"] == [0, 1]
 
 
 @pytest.mark.parametrize(
     ("cell", "named"),
     [
-        ("steps = 3", "'steps = 3'"),
-        ("steps: int", "'steps: int'"),
-        ("import os", "'import os'"),
-        ("print(1)", r"print\(1\)"),
-        ("steps: int =", "'name: kind = default  # meaning'; line 1"),
-        ("steps: int = 1\nsteps: int = 2", "steps is declared twice"),
-        ("steps: dict = {}", "steps: kind must be one of int, float"),
-        ("import_me: int = 1\nsteps: int = len('abc')", "steps: the default must be a plain value"),
+        ("steps = 3", "'name: kind = default  # meaning'.*got 'steps = 3'"),
+        ("steps: int", "got 'steps: int'"),
+        ("import os", "got 'import os'"),
+        ("print(1)", r"got 'print\(1\)'"),
+        ("a.steps: int = 3", "got 'a.steps: int = 3'"),
+        ("steps: int =", "'name: kind = default  # meaning'.*; line 1"),
+        ("steps: int = 1\nsteps: int = 2", "each name once.*got 'steps: int = 2'"),
+        ("steps: dict = {}", "of a kind among int, float.*got 'steps: dict = {}'"),
+        ("import_me: int = 1\nsteps: int = len('abc')", r"with a plain value; got .steps: int = len\("),
         ("steps: int = 'a'", "steps must be an integer"),
         ("steps: int = '3'", "steps: the default must be of kind int, got '3'"),
         ("seeds: list[int] = '0,1'", r"seeds: the default must be of kind list\[int\], got '0,1'"),
         ("seeds: list[int] = ['0']", "seeds: the default must be of kind"),
-        ("seeds: list[int] = []", "seeds must be a list of int"),
+        ("seeds: list[int] = []", "seeds must be a list with commas, each item an integer"),
         ("steps: int = 3  # some; [5, 9]", r"steps must be in \[5, 9\]"),
         ("steps: int = 3  # some; from 5 to 9", "steps: a limit is written"),
         ("steps: int = 3  # some; [a, b]", "steps: a limit is written"),
+        ("steps: int = 3  # some; [1, 2, 3]", "steps: a limit is written"),
         ("steps: int = 3  # some; {3, 4}", "steps: a limit is written"),
         ("fast: bool = True  # some; [0, 1]", "fast: a limit is written"),
         ("loss: str = 'mse'  # some; [0, 1]", "loss: a limit is written"),
@@ -99,14 +101,14 @@ def test_a_cell_that_is_no_schema_is_named(cell, named):
 
 def test_values_from_a_shell_are_read_as_what_they_say():
     words = ["steps=12", "rate=1e-2", "loss=mse", "fast=True", "seeds=3, 4", "title=a=b", "labels=a b,c"]
-    assert parameters.read(DECLARED, parameters.pairs(words)) == DEFAULTS | {
+    assert parameters.parse(DECLARED, parameters.pairs(words)) == DEFAULTS | {
         "steps": 12, "rate": 0.01, "loss": "mse", "title": "a=b", "fast": True, "seeds": [3, 4], "labels": ["a b", "c"],
     }
 
 
 @pytest.mark.parametrize("text", ["0", "-0", "+3", "-12", "9007199254740993"])
 def test_an_integer_is_its_decimal_digits(text):
-    found = parameters.schema("n: int = 0")["n"].read(text)
+    found = parameters.schema("n: int = 0")["n"].parse(text)
     assert type(found) is int and found == Decimal(text)
 
 
@@ -114,7 +116,7 @@ def test_an_integer_is_its_decimal_digits(text):
     "text", ["0", "-0.0", "+3", ".5", "3.", "1e5", "1E+05", "-1.25e-3", "5e-324", "0e-999", "1e308"]
 )
 def test_a_float_is_what_its_text_says(text):
-    found = parameters.schema("x: float = 0")["x"].read(text)
+    found = parameters.schema("x: float = 0")["x"].parse(text)
     assert type(found) is float and found == float(Decimal(text))
     assert math.copysign(1, found) == math.copysign(1, Decimal(text))
 
@@ -129,13 +131,13 @@ def test_a_float_is_what_its_text_says(text):
 )
 def test_no_number_is_guessed(kind, text):
     with pytest.raises(ValueError, match="x must be"):
-        parameters.schema(f"x: {kind} = 0")["x"].read(text)
+        parameters.schema(f"x: {kind} = 0")["x"].parse(text)
 
 
 @pytest.mark.parametrize("text", ["1.0", "1e3", "3."])
 def test_an_integer_has_no_point_and_no_exponent(text):
     with pytest.raises(ValueError, match="steps must be an integer"):
-        parameters.read(DECLARED, {"steps": text})
+        parameters.parse(DECLARED, {"steps": text})
 
 
 @pytest.mark.parametrize(
@@ -153,28 +155,28 @@ def test_an_integer_has_no_point_and_no_exponent(text):
         ("rate", 10**400, "rate must be a finite number"),
         ("rate", math.inf, "rate must be a finite number, got inf"),
         ("rate", True, "rate must be a finite number, got True"),
-        ("rate", "2", r"rate must be in \[1e-06, 1\]"),
+        ("rate", "2", r"rate must be in \[1e-6, 1\]"),
         ("loss", "hinge", "loss must be one of bce, focal, mse; got 'hinge'"),
         ("loss", 3, "loss must be a string"),
         ("title", None, "title must be a string"),
-        ("title", "a\ud800", "title must be a string that UTF-8 can hold"),
+        ("title", "a\ud800", "title must be a string in UTF-8"),
         ("title", ["a"], "title must be a string"),
         ("fast", "yes", "fast must be true or false, got 'yes'"),
         ("fast", "1", "fast must be true or false"),
         ("fast", 1, "fast must be true or false"),
-        ("seeds", "", "seeds must be a list of int"),
-        ("seeds", "1,,2", "seeds must be a list of int.*got '1,,2'"),
-        ("seeds", "1,", "seeds must be a list of int"),
-        ("seeds", "1;2", "seeds must be an integer, got '1;2'"),
-        ("seeds", [], "seeds must be a list of int"),
-        ("seeds", 3, "seeds must be a list of int"),
-        ("seeds", "[0,1]", r"seeds must be a list of int, such as '1,2'; got '\[0,1\]'"),
-        ("seeds", {3: 4}, "seeds must be a list of int"),
-        ("seeds", [[1]], r"seeds must be an integer, got \[1\]"),
-        ("seeds", [" 1"], "seeds must be an integer, got ' 1'"),
+        ("seeds", "", "seeds must be a list with commas, each item an integer, got ''"),
+        ("seeds", "1,,2", "seeds must be a list.*got '1,,2'"),
+        ("seeds", "1,", "seeds must be a list"),
+        ("seeds", "1;2", "seeds must be a list with commas, each item an integer, got '1;2'"),
+        ("seeds", [], "seeds must be a list"),
+        ("seeds", 3, "seeds must be a list"),
+        ("seeds", "[0,1]", r"seeds must be a list with commas, each item an integer, got '\[0,1\]'"),
+        ("seeds", {3: 4}, "seeds must be a list"),
+        ("seeds", [[1]], r"seeds must be a list.*got \[\[1\]\]"),
+        ("seeds", [" 1"], r"seeds must be a list.*got \[' 1'\]"),
         ("seeds", "1,100", r"seeds must be in \[0, 99\]"),
-        ("labels", "a,", "labels must be a list of str"),
-        ("labels", [None], "labels must be a string"),
+        ("labels", "a,", "labels must be a list with commas, each item a string"),
+        ("labels", [None], r"labels must be a list.*got \[None\]"),
         ("step", "3", "unknown parameter 'step'.*did you mean 'steps'"),
         ("", "3", "unknown parameter ''"),
         (3, "3", "unknown parameter 3; known: steps, rate"),
@@ -182,24 +184,24 @@ def test_an_integer_has_no_point_and_no_exponent(text):
 )
 def test_what_does_not_fit_is_named(name, value, named):
     with pytest.raises(ValueError, match=named) as caught:
-        parameters.read(DECLARED, {name: value})
+        parameters.parse(DECLARED, {name: value})
     assert len(str(caught.value)) < 300
 
 
 def test_more_digits_than_python_writes_are_refused():
     declared = parameters.schema("n: int = 0\nx: float = 0")
-    assert declared["n"].read("1" * 4300) == declared["n"].read(int("1" * 4300)) == int("1" * 4300)
-    for value in ("1" * 4301, 10**4300, [10**4300]):
-        with pytest.raises(ValueError, match=r"n must be an integer, got (a value too long to show|'1111.*\.{3}$)"):
-            declared["n"].read(value)
-    with pytest.raises(ValueError, match="x must be a finite number, got a value too long to show"):
-        declared["x"].read(10**4300)
+    assert declared["n"].parse("1" * 4300) == declared["n"].parse(int("1" * 4300)) == int("1" * 4300)
+    with pytest.raises(ValueError, match=r"n must be an integer, got '1+\.\.\.1+'$"):
+        declared["n"].parse("1" * 4301)
+    for name in declared:
+        with pytest.raises(ValueError, match="4300 digits"):
+            declared[name].parse(10**4300)
 
 
 def test_a_chapter_without_parameters_takes_none():
-    assert parameters.read({}, {}) == {}
+    assert parameters.parse({}, {}) == {}
     with pytest.raises(ValueError, match="unknown parameter 'steps'; known: none"):
-        parameters.read({}, {"steps": 3})
+        parameters.parse({}, {"steps": 3})
 
 
 def test_kinds_that_only_look_like_python_s_become_python_s():
@@ -210,7 +212,7 @@ def test_kinds_that_only_look_like_python_s_become_python_s():
         MANY = 12
 
     values = {"loss": Word.LOSS, "steps": Count.MANY, "rate": np.float64(0.5), "seeds": (1, 2)}
-    found = parameters.read(DECLARED, values)
+    found = parameters.parse(DECLARED, values)
     assert [(type(found[name]), found[name]) for name in ("loss", "steps", "rate", "seeds")] == [
         (str, "mse"), (int, 12), (float, 0.5), (list, [1, 2]),
     ]
@@ -218,7 +220,7 @@ def test_kinds_that_only_look_like_python_s_become_python_s():
 
 def test_items_of_a_list_stay_whole():
     items = ["a,b", " c ", "", "d"]
-    assert parameters.read(DECLARED, {"labels": items})["labels"] == items
+    assert parameters.parse(DECLARED, {"labels": items})["labels"] == items
 
 
 @pytest.mark.parametrize(
@@ -250,7 +252,7 @@ def test_words_are_pairs_or_refused(words):
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     """A function that writes a file of parameters, in place of the one before, and gives its path."""
-    path = tmp_path_factory.mktemp("files") / "given.yml"
+    path = tmp_path_factory.mktemp("files") / "given.toml"
 
     def write(content):
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -261,124 +263,91 @@ def file(tmp_path_factory):
 
 def test_a_file_gives_what_stands_in_it(file):
     path = file("""# another run
-steps: 12
-rate: 1e-2     # text to PyYAML, a number to everyone else
-loss: "mse"
-title: 'it''s "a": b'
-fast: TRUE
-seeds: [3, 4]
-rates:
-  - 0.1
-  - .5
-labels: ["a, b", ' c', d]
+steps = 12
+rate = 1e-2     # a number as in Python
+loss = "mse"
+title = 'it"s "a": b'
+fast = true
+seeds = [3, 4]
+rates = [
+  0.1,
+  1,
+]
+labels = ["a, b", ' c', "d"]
 """)
-    assert parameters.read(DECLARED, parameters.from_file(path)) == {
-        "steps": 12, "rate": 0.01, "loss": "mse", "title": 'it\'s "a": b', "fast": True, "seeds": [3, 4],
-        "rates": [0.1, 0.5], "labels": ["a, b", " c", "d"],
+    assert parameters.parse(DECLARED, parameters.from_file(path)) == {
+        "steps": 12, "rate": 0.01, "loss": "mse", "title": 'it"s "a": b', "fast": True, "seeds": [3, 4],
+        "rates": [0.1, 1.0], "labels": ["a, b", " c", "d"],
     }
     assert parameters.from_file(str(path)) == parameters.from_file(path)
 
 
-# What YAML 1.1 makes of them: an octal, base 60, a hex, booleans, a date, floats, a string, numbers.
-@pytest.mark.parametrize(
-    "text", ["010", "1:30", "0x1F", "yes", "on", "y", "2024-01-01", ".inf", ".NaN", "1e-3", "1_000", "12", "True", "="]
-)
-def test_nothing_is_guessed_from_how_text_looks(file, text):
-    for written in (text, f"'{text}'", f'"{text}"'):
-        assert parameters.from_file(file(f"title: {written}")) == {"title": text}
-    assert parameters.read(DECLARED, parameters.from_file(file(f"title: {text}")))["title"] == text
+def test_text_in_a_file_is_read_as_that_of_a_shell(file):
+    path = file('steps = "12"\nrate = ".5"\nfast = "TRUE"\nseeds = "3, 4"')
+    found = parameters.parse(DECLARED, parameters.from_file(path))
+    assert [found[name] for name in ("steps", "rate", "fast", "seeds")] == [12, 0.5, True, [3, 4]]
 
 
-@pytest.mark.parametrize("text", ["", "~", "null", "Null", "NULL"])
-def test_nothing_is_no_value(file, text):
-    assert parameters.from_file(file(f"title: {text}")) == {"title": None}
-    assert parameters.from_file(file(f"title: '{text}'")) == {"title": text}
-    for name in DECLARED:
-        with pytest.raises(ValueError, match=f"{name} must be .*got None"):
-            parameters.read(DECLARED, parameters.from_file(file(f"{name}: {text}")))
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["title: a\nsteps: 3\n", "title: a\r\nsteps: 3\r\n", "\ufefftitle: a\nsteps: 3", "{title: a, steps: 3}",
-     '{"title": "a", "steps": 3}', "---\ntitle: a\nsteps: 3\n...\n", "title: &x a\nsteps: !!str 3",
-     "title: |-\n  a\nsteps: >-\n  3\n"],
-)
-def test_yaml_is_written_in_many_ways(file, text):
-    assert parameters.from_file(file(text)) == {"title": "a", "steps": "3"}
-
-
-def test_an_empty_mapping_gives_nothing(file):
-    assert parameters.from_file(file("{}")) == {}
+@pytest.mark.parametrize("content", ["", "# nothing\n", b""])
+def test_an_empty_file_gives_nothing(file, content):
+    assert parameters.from_file(file(content)) == {}
 
 
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        ("", "line 1: the file must be a mapping"),
-        ("# nothing\n", "line 1: the file must be a mapping"),
-        ("- steps\n- 3", "line 1: the file must be a mapping"),
-        ("\nsteps=3", "line 2: the file must be a mapping"),
-        ("steps: 3\nrate: 1\nsteps: 4", "line 3: steps is given twice"),
-        ("steps: 3\n'steps': 3", "line 2: steps is given twice"),
-        ("1: 3", "line 1: a name must be a parameter's, such as steps; got '1'"),
-        ("~: 3", "line 1: a name must be"),
-        ("{'': 3}", "line 1: a name must be"),
-        ("? [steps]\n: 3", "line 1: a name must be"),
-        ("steps: 3\n? {a: b}\n: 3", "line 2: a name must be"),
-        ("!!int 1: 3", "line 1: a name must be"),
-        ("my steps: 3", "line 1: a name must be a parameter's, such as steps; got 'my steps'"),
-        ("steps: 3\nseeds: [1, [2]]", "line 2: seeds must be plain text or a list of it"),
-        ("title: {a: b}", "line 1: title must be plain text"),
-        ("title: {steps}", "line 1: title must be plain text"),
-        ("steps: !!int 010", "line 1: steps must be plain text .* no tag such as !!int"),
-        ("seeds: !!set {1, 2}", "line 1: seeds must be plain text"),
-        ("seeds: !!python/tuple [1, 2]", "line 1: seeds must be plain text"),
-        ("title: !!binary YQ==", "line 1: title must be plain text"),
-        ("title: !!python/object/apply:os.getcwd []", "line 1: title must be plain text"),
-        ("!!python/object/apply:os.getcwd []", "line 1: the file must be a mapping"),
-        ("!!omap {a: b}", "line 1: the file must be a mapping"),
-        ("title: &a [*a]", "line 1: title must be plain text"),
-        ("<<: {steps: 3}", "line 1: a name must be .*got '<<'"),
-        ("steps: 3\nrate: [1", "line 2: the file must be YAML; "),
-        ("steps: 3\nrate: 'a", "line 2: the file must be YAML; "),
-        ("steps: 3\n\trate: 1", "line 2: the file must be YAML; "),
-        ("steps: 3\n---\nrate: 1", "line 2: the file must be YAML; "),
-        ("title: a: b", "line 1: the file must be YAML; "),
-        ("title: *a", "line 1: the file must be YAML; "),
-        ('title: "\\UFFFFFFFF"', "the file must be YAML; "),
-        ('title: "\\d"', "line 1: the file must be YAML; "),
-        ("steps: 3\ntitle: a\0", "line 2: U[+]0000 must be written as an escape, in double quotes"),
-        ("title: 'a\x85b'", r"line 1: '\\x85' must be written as an escape"),
-        ("title: 'a\u2028b'", r"line 1: '\\u2028' must be written as an escape"),
-        (b"steps: 3\ntitle: \xff", "line 2: the file must be UTF-8, got the byte 0xff"),
-        ("steps: 3".encode("utf-16"), "line 1: the file must be UTF-8"),
-        ("title: é".encode("latin-1"), "line 1: the file must be UTF-8, got the byte 0xe9"),
+        ("steps = 12.0", "steps must be an integer, got 12.0"),
+        ("steps = true", "steps must be an integer, got True"),
+        ("fast = 1", "fast must be true or false, got 1"),
+        ("loss = 3", "loss must be a string"),
+        ("rate = nan", "rate must be a finite number, got nan"),
+        ("rate = inf", "rate must be a finite number, got inf"),
+        ("title = 2024-01-01", "title must be a string"),
+        ("seeds = 3", "seeds must be a list"),
+        ("seeds = [1, [2]]", "seeds must be a list"),
+        ("steps = 0", r"steps must be in \[1, 100000\], got 0"),
+        ("[steps]\na = 1", "steps must be an integer, got {'a': 1}"),
+        ("steps.a = 1", "steps must be an integer, got {'a': 1}"),
+        ("step = 3", "unknown parameter 'step'.*did you mean 'steps'"),
+        ("'my steps' = 3", "unknown parameter 'my steps'"),
     ],
 )
-def test_a_file_that_says_something_else_is_named(file, content, named):
-    with pytest.raises(ValueError, match=rf"given\.yml(, |: ){named}"):
+def test_a_value_of_a_file_that_does_not_fit_is_named(file, content, named):
+    with pytest.raises(ValueError, match=named):
+        parameters.parse(DECLARED, parameters.from_file(file(content)))
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("steps: 3", r"Expected '=' after a key.*\(at line 1"),
+        ("steps = 3\nrate = ", r"Invalid value.*\(at "),
+        ("steps = 3\nrate = 1\nsteps = 4", r"Cannot overwrite a value.*\(at "),
+        ("steps = 010", r"\(at line 1"),
+        ("fast = yes", r"Invalid value.*\(at line 1"),
+        ("title = 'a\0b'", r"\(at line 1"),
+        (b"title = '\xff'", "can't decode byte 0xff"),
+        ("steps = 3".encode("utf-16"), "can't decode byte"),
+        ("steps = " + "1" * 4301, "4300 digits"),
+        ("a = " + "[" * 20_000, "recursion depth"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_named(file, content, named):
+    with pytest.raises(ValueError, match=rf"given\.toml' must be a TOML file of parameters: .*{named}"):
         parameters.from_file(file(content))
 
 
-def test_a_file_nested_deeper_than_python_follows_is_named(file):
-    with pytest.raises(ValueError, match=r"given\.yml: the file must be YAML; maximum recursion depth"):
-        parameters.from_file(file("a: " + "[" * 20_000))
-
-
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"absent\.yml: there is no such file of parameters"):
-        parameters.from_file(tmp_path / "absent.yml")
-    with pytest.raises(ValueError, match=f"'{tmp_path}' cannot be read as a file of parameters: Is a directory"):
-        parameters.from_file(tmp_path)
-    with pytest.raises(ValueError, match=r"'a\\x00b' cannot be read"):
-        parameters.from_file("a\0b")
+    for path, named in {tmp_path / "absent.toml": "No such file", tmp_path: "Is a directory", "a\0b": "null"}.items():
+        with pytest.raises(ValueError, match=f"must be a TOML file of parameters: .*{named}") as caught:
+            parameters.from_file(path)
+        assert str(caught.value).startswith(repr(str(path)))
 
 
 SOUP = st.lists(
     st.sampled_from([
-        *"{}[]:,&*!|>'\"%@`#-?\n\t~\\<=", " ", ": ", "- ", "\n  ", "a", "b", "1", "steps", "!!int ", "\\x", "\\u",
-        "\\U0010FFFF", "\ufeff", "é", "%YAML ", "---\n", "...\n",
+        *"{}[]:,'\"#-+_.\n\t\\=", " ", " = ", "[[", '"""', "a", "b", "1", "steps", "true", "nan", "1e", "\\x", "\\u",
+        "\\U0010FFFF", "\ufeff", "é", "2024-01-01", "\r",
     ]),
     max_size=25,
 )
@@ -390,11 +359,9 @@ def test_any_bytes_are_parameters_or_refused_by_the_files_name(file, content):
     try:
         found = parameters.from_file(file(content))
     except ValueError as error:
-        assert "given.yml" in str(error)
+        assert "given.toml" in str(error)
         return
-    items = [item for value in found.values() for item in (value if isinstance(value, list) else [value])]
-    assert all(type(name) is str and name.isidentifier() for name in found)
-    assert all(item is None or type(item) is str for item in items)
+    assert all(type(name) is str for name in found)
 
 
 # Any set of parameters, through three doors, up to the cell that runs.
@@ -422,14 +389,14 @@ NAMES = st.one_of(
     lambda name: unicodedata.normalize("NFKC", name)  # as Python's own parser does
 )
 SCALARS = st.one_of(
-    TEXT, st.integers(), st.integers(-3, 3), st.sampled_from([2**63, 10**400, 10**4299, 10**4300, -(10**5000)]),
+    TEXT, st.integers(), st.integers(-3, 3), st.sampled_from([2**63, 10**400, 10**4299]),
     st.floats(), st.booleans(), st.none(), st.binary(max_size=2), st.dates(),
 )
 ANYTHING = st.one_of(
     SCALARS, st.lists(SCALARS, max_size=3), st.lists(st.lists(SCALARS, max_size=2), max_size=2),
     st.dictionaries(TEXT, SCALARS, max_size=2), st.sets(st.integers(), max_size=2),
 )
-NUMBERS = ("010", "-01", "1_000", "٣", "３", " 3", "3\n", "0x10", "1:30", "", None, True, False, 10**4300, -(10**4300))
+NUMBERS = ("010", "-01", "1_000", "٣", "３", " 3", "3\n", "0x10", "1:30", "", None, True, False)
 NEARLY = {
     "int": (*NUMBERS, "3.0", "1e3", 3.0, 10**4299),
     "float": (*NUMBERS, "1e400", "1e-400", "-1e-400", "nan", "Infinity", math.nan, -math.inf, 10**400, 3, -0.0),
@@ -510,19 +477,6 @@ def faithful(kind, said, got):
     return math.isfinite(got) and got == float(Decimal(said)) and (got != 0 or Decimal(said) == 0)
 
 
-def spelled(value, text):
-    """Whether what a file gives is the text of what safe_dump was given."""
-    if isinstance(value, (list, tuple)):
-        return isinstance(text, list) and len(text) == len(value) and all(map(spelled, value, text))
-    if value is None:
-        return text is None
-    if isinstance(value, float) and math.isfinite(value):
-        return repr(float(text)) == repr(value)
-    if isinstance(value, float):
-        return text in (".nan", ".inf", "-.inf")
-    return text == (str(value).lower() if isinstance(value, bool) else str(value))
-
-
 def shell(values):
     """The words of a shell that say these values, or None where a shell has no word for one."""
 
@@ -539,10 +493,7 @@ def shell(values):
         texts = [item for item in items if isinstance(item, str) and isinstance(value, list)]
         if any(not text or "," in text or text != text.strip(" ") for text in texts):
             return None
-        try:
-            words.append(shlex.quote(f"{name}={word(value)}"))
-        except ValueError:  # more digits than Python writes
-            return None
+        words.append(shlex.quote(f"{name}={word(value)}"))
     return " ".join(words)
 
 
@@ -570,7 +521,7 @@ def survives(values):
 def checked(declared, given_values):
     """What is read, after every check; None where it was refused, by a name that is to blame."""
     try:
-        values = parameters.read(declared, given_values)
+        values = parameters.parse(declared, given_values)
     except ValueError as error:
         blamed = [name for name in given_values if name not in declared or refused(declared, name, given_values[name])]
         assert any(str(error).startswith((f"{name} must be", f"unknown parameter {name!r}")) for name in blamed)
@@ -580,8 +531,11 @@ def checked(declared, given_values):
         if name in given_values:
             assert faithful(parameter.kind, given_values[name], values[name]), (name, given_values[name], values[name])
             items = values[name] if isinstance(values[name], list) else [values[name]]
-            assert not parameter.bounds or all(parameter.bounds[0] <= item <= parameter.bounds[1] for item in items)
-            assert not parameter.choices or set(items) <= set(parameter.choices)
+            if parameter.allowed and parameter.item == "str":
+                assert set(items) <= set(parameter.allowed)
+            elif parameter.allowed:
+                low, high = map(float, parameter.allowed)
+                assert all(low <= item <= high for item in items)
         else:
             assert repr(values[name]) == repr(parameter.default)
     survives(values)
@@ -590,30 +544,27 @@ def checked(declared, given_values):
 
 def refused(declared, name, value):
     try:
-        declared[name].read(value)
+        declared[name].parse(value)
     except ValueError:
         return True
     return False
 
 
-def by_hand(values, quote):
-    """A file of parameters as a person writes it, each text in quotes; None for other values."""
-    lines = []
-    for name, value in values.items():
-        items = value if isinstance(value, list) else [value]
-        if not name.isidentifier() or not all(isinstance(item, str) and item.isprintable() for item in items):
-            return None
-        said = ", ".join(map(quote, items))
-        lines.append(f"{name}: [{said}]" if isinstance(value, list) else f"{name}: {said}")
-    return "\n".join(lines)
+def toml(values):
+    """A file that says these values, or None where TOML has no word for one."""
 
+    def word(value):
+        if isinstance(value, str):  # a line of JSON, but for one sign
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        if isinstance(value, list):
+            return f"[{', '.join(map(word, value))}]"
+        return str(value).lower() if isinstance(value, bool) else repr(value)
 
-def single(text):
-    return "'" + text.replace("'", "''") + "'"
-
-
-def double(text):
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    items = [item for value in values.values() for item in (value if isinstance(value, list) else [value])]
+    if not all(isinstance(item, (str, int, float)) for item in items):
+        return None
+    text = "".join(f"{word(name)} = {word(value)}\n" for name, value in values.items())
+    return None if any("\ud800" <= sign <= "\udfff" for sign in text) else text
 
 
 @settings(max_examples=1000, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
@@ -623,7 +574,6 @@ def double(text):
 @example(("title: str = ''", {"title": "{steps} \\\"' \0\r\n\x85\u2028🙂"}, True))
 @example(("x: float = 0.0", {"x": -0.0}, True))
 @example(("x: float = 0.0", {"x": "-1e-400"}, False))
-@example(("x: int = 0", {"x": 10**4300}, False))
 def test_whatever_is_given_is_read_as_what_it_says_or_refused_by_name(file, drawn):
     source, values, fits = drawn
     declared = parameters.schema(source)
@@ -638,26 +588,10 @@ def test_whatever_is_given_is_read_as_what_it_says_or_refused_by_name(file, draw
         from_shell = checked(declared, words)
         assert not fits or repr(from_shell) == repr(found)
 
-    unicode = len(source) % 2 == 0
-    try:
-        text = yaml.safe_dump(values, allow_unicode=unicode)
-    except ValueError:  # more digits than Python writes
-        text = ""
-    if text:
-        try:
-            given_values = parameters.from_file(file(text))
-        except ValueError as error:
-            assert "given.yml, line" in str(error)
-            assert not fits or (unicode and any(sign in text for sign in "\x85\u2028\u2029"))
-        else:
-            assert given_values.keys() == values.keys()
-            assert all(spelled(values[name], given_values[name]) for name in values)
-            from_yaml = checked(declared, given_values)
-            assert not fits or repr(from_yaml) == repr(found)
-
-    for quote in (single, double):
-        if (text := by_hand(values, quote)) is not None:
-            assert parameters.from_file(file(text)) == values
+    if (text := toml(values)) is not None:
+        assert repr(tomllib.loads(text)) == repr(dict(values))
+        from_toml = checked(declared, parameters.from_file(file(text)))
+        assert repr(from_toml) == repr(found)
 
 
 # The table.
@@ -675,10 +609,10 @@ def rows(text):
 
 
 def test_the_table_says_what_the_cell_says():
-    assert rows(parameters.table(DECLARED)) == [
+    assert rows(stamp.parameters_table(DECLARED, {})) == [
         ["Name", "Kind", "Default", "Allowed", "Meaning"],
         ["steps", "int", "200", "1\xa0to\xa0100000", "optimiser steps"],
-        ["rate", "float", "0.003", "1e-06\xa0to\xa01", "learning rate"],
+        ["rate", "float", "0.003", "1e-6\xa0to\xa01", "learning rate"],
         ["loss", "str", "focal", "bce, focal, mse", "which loss"],
         ["title", "str", "a # b", "–", "shown above the figure"],
         ["fast", "bool", "false", "true, false", "skip the slow part"],
@@ -686,12 +620,12 @@ def test_the_table_says_what_the_cell_says():
         ["rates", "list[float]", "0.1", "–", "to choose from"],
         ["labels", "list[str]", "one", "–", "names of the curves"],
     ]
-    assert parameters.table(DECLARED, DEFAULTS) == parameters.table(DECLARED, {}) == parameters.table(DECLARED)
-    assert parameters.table({}) == ""
+    assert stamp.parameters_table(DECLARED, DEFAULTS) == stamp.parameters_table(DECLARED, {})
+    assert stamp.parameters_table({}, {}) == ""
 
 
 def test_the_table_shows_a_run_that_differs():
-    text = parameters.table(DECLARED, DEFAULTS | {"steps": 9, "seeds": [0, 1, 2]})
+    text = stamp.parameters_table(DECLARED, DEFAULTS | {"steps": 9, "seeds": [0, 1, 2]})
     assert [row[3] for row in rows(text)] == [
         "This run", "9", "0.003", "focal", "a # b", "false", "0, 1, 2", "0.1", "one",
     ]
@@ -707,9 +641,9 @@ def test_the_table_shows_a_run_that_differs():
 def test_the_table_shows_any_text_as_itself(meaning, choice, default):
     declared = {
         "one": parameters.Parameter("one", "str", default, meaning),
-        "two": parameters.Parameter("two", "str", choice, "", choices=(choice,)),
+        "two": parameters.Parameter("two", "str", choice, "", (choice,)),
     }
-    _, one, two = rows(parameters.table(declared))
+    _, one, two = rows(stamp.parameters_table(declared, {}))
     assert one[4] == meaning and two[3] == choice
     assert one[2] in (default, repr(default)) and two[2] in (choice, repr(choice))
 
@@ -730,9 +664,9 @@ def test_a_page_has_the_table_in_place_of_the_cell(executed, values):
     injected = ran | {"metadata": {"tags": ["injected-parameters"]}, "source": "steps = 9"}
     clean = {"cells": [cell], "metadata": {}}
     before = json.dumps(clean)
-    stamp = {"profile": "quick", "parameters": values}
-    page = executed.merge(clean, {"cells": [ran, injected], "metadata": {"falloff": stamp}})
+    whole = {"falloff": {"profile": "quick", "parameters": values}}
+    page = executed.merge(clean, {"cells": [ran, injected], "metadata": whole})
     folded, shown = page["cells"]
     assert folded["source"] == cell["source"] and folded["metadata"]["tags"] == ["parameters", "hide-input"]
-    assert parameters.table(DECLARED, values) in shown["source"]
+    assert stamp.parameters_table(DECLARED, values) in shown["source"]
     assert json.dumps(clean) == before
