@@ -17,7 +17,7 @@ from sphinx.util import logging
 
 from falloff import chapters, digests
 from falloff.chapters import parameters, stamp
-from falloff.plots.style import DARK
+from falloff.plots import style
 from falloff.study import recording
 
 log = logging.getLogger(__name__)
@@ -114,10 +114,7 @@ def dark_figures(app: Sphinx, error: Exception | None) -> None:
     for path in Path(app.outdir, "_images").glob("*.svg"):
         if path.name.endswith(".dark.svg"):
             continue
-        drawing = path.read_text(encoding="utf-8")
-        for light, dark in DARK.items():
-            drawing = drawing.replace(light, dark)
-        path.with_suffix(".dark.svg").write_text(drawing, encoding="utf-8")
+        path.with_suffix(".dark.svg").write_text(style.dark(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def download(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:

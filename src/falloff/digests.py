@@ -4,8 +4,8 @@ Blind to comments, docstrings and layout, and to the text of errors, warnings an
 the message of an ``assert``, in a call of ``log`` or ``warnings``, and the strings given to functions named
 ``check_...``, ``refuse_...`` or ``require_...``, which only raise. Every version of Python gives the same digest.
 
-A package's ``__init__`` is a chooser, and so is :mod:`falloff.sets`: it lists and finds by name, and holds no number. What computes a number
-therefore does not go through it: what was chosen is found from the objects themselves (:func:`ingredients`).
+A package's ``__init__`` is a chooser, and so is :mod:`falloff.sets`: it lists and finds by name, and holds no number.
+What computes a number is not sought through it: what was chosen is found from the objects (:func:`ingredients`).
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def test_a_run_says_what_a_system_lacks(spots):
 def test_another_decoder_is_measured_from_the_stored_weights(done, name, monkeypatch):
     if name == "regressor":
         pytest.skip("it has no decoder")
-    run, record, folder = done
+    run, _, folder = done
     monkeypatch.setattr(engine, "cluster", lambda *_: pytest.fail("workers were started"))
     kept = Store(folder)
     kept.get_or_train(run, [store.Measuring(metrics=("ap",), decoder={"window": 5})],

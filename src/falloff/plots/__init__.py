@@ -1,9 +1,10 @@
-"""Every figure's style in one place, and how a figure, a table or a number reaches the page."""
+"""Every figure's style in one place, its kinds, and how a figure, a table or a number reaches the page."""
 
+from falloff.plots.draw import curve, dots, matrix, score_map
 from falloff.plots.show import claim, figure, number, table
-from falloff.plots.style import COLOR, INK, MARKER, MUTED, PAPER, TITLE, axes, label_ends, new
+from falloff.plots.style import COLOR, INK, MARKER, MUTED, PAPER, TITLE, axes, label_ends, looks, new
 
 __all__ = [
-    "COLOR", "INK", "MARKER", "MUTED", "PAPER", "TITLE", "axes", "claim", "figure", "label_ends", "new", "number",
-    "table",
+    "COLOR", "INK", "MARKER", "MUTED", "PAPER", "TITLE", "axes", "claim", "curve", "dots", "figure", "label_ends",
+    "looks", "matrix", "new", "number", "score_map", "table",
 ]

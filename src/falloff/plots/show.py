@@ -4,10 +4,36 @@ from __future__ import annotations
 
 import io
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Protocol
 
 import pandas as pd
 from matplotlib.figure import Figure
+
+
+class _Named(Protocol):
+    name: str
+
+
+class _Interval(Protocol):
+    mean: float
+    low: float
+    high: float
+
+
+class Judged(Protocol):
+    """What was measured for a claim: its name, effects (the first one leads), verdict, and all of it as JSON."""
+
+    @property
+    def claim(self) -> _Named: ...
+
+    @property
+    def effects(self) -> Sequence[_Interval]: ...
+
+    @property
+    def verdict(self) -> str: ...
+
+    def as_json(self) -> str: ...
 
 
 def figure(drawn: Figure, name: str, caption: str, alt: str) -> None:
@@ -58,7 +84,7 @@ def number(name: str, value: object) -> None:
     glue(name, plain, display=False)
 
 
-def claim(judged: Any) -> None:
+def claim(judged: Judged) -> None:
     """Keep what was measured for a claim: prose reads ``c3-verdict``, ``c3-effect``, ``c3-mean`` and the ends.
 
     The page of claims reads all of it.

@@ -1,35 +1,66 @@
-"""The look of the figures: one colour and one marker for each loss through the whole book.
+"""The look of the figures: one colour, mark and dash for each loss through the whole book.
 
-The colours are those of Okabe and Ito, told apart by readers with any common form of colour blindness; the lighter
-twin of each is used on dark pages (:data:`DARK`). Figures are drawn for a column of 5.4 inches, so that on a phone
-their text is still readable.
+The colours differ in hue and lightness so that readers with any common form of colour blindness tell them apart, and
+text in them can be read on the page; the lighter twin of each is used on dark pages (:data:`DARK`). Figures are drawn
+for a column of 5.4 inches, so that on a phone their text is still readable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import pairwise
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+
+class Look(NamedTuple):
+    """How a name is written and drawn; ``marker`` and ``dash`` in Matplotlib's words."""
+
+    title: str
+    color: str
+    marker: str
+    dash: str
+
+
 INK, MUTED, GRID, PAPER = "#20242b", "#5f6773", "#d5d8de", "#fefefe"
-COLOR = {
-    "bce": "#0072b2", "weighted-bce": "#b5578e", "focal": "#a87400", "soft-bce": "#00825f",
-    "mse": "#6e6e74", "distance-aware": "#cc4e00",
+PALE, DEEP = "#ffffff", "#010102"  # drawn on a picture, which is the same on a dark page
+_BLUE, _PINK, _BROWN, _GREEN, _GREY, _ORANGE = "#0050a8", "#c4015e", "#7a4600", "#006654", "#727683", "#c05600"
+# Six losses have a colour of their own. Another has that of the one it descends from, with the next dash and mark.
+LOOK = {
+    "bce": Look("BCE", _BLUE, "o", "-"),
+    "weighted-bce": Look("weighted BCE", _PINK, "v", "-"),
+    "focal": Look("focal", _BROWN, "s", "-"),
+    "soft-bce": Look("soft BCE", _GREEN, "^", "-"),
+    "mse": Look("MSE", _GREY, "D", "-"),
+    "distance-aware": Look("distance-aware", _ORANGE, "P", "-"),
+    "quality-focal": Look("quality focal", _BROWN, "X", "--"),
+    "varifocal": Look("varifocal", _BROWN, "<", ":"),
+    "weighted-mse": Look("weighted MSE", _GREY, "X", "--"),
+    "adaptive-wing": Look("adaptive wing", _GREY, "<", ":"),
+    "distance-map-bce": Look("distance-map BCE", _ORANGE, "X", "--"),
+    "softmax-distance-aware": Look("softmax distance-aware", _ORANGE, "<", ":"),
+    "dice": Look("Dice", _PINK, "X", "--"),
+    "tversky": Look("Tversky", _PINK, "<", ":"),
+    "spatial-kl": Look("spatial KL", _GREEN, "X", "--"),
+    "spatial-js": Look("spatial JS", _GREEN, "<", ":"),
+    "dsnt": Look("DSNT", _GREEN, "p", "-."),
 }
-MARKER = {"bce": "o", "weighted-bce": "v", "focal": "s", "soft-bce": "^", "mse": "D", "distance-aware": "P"}
-TITLE = {
-    "bce": "BCE", "weighted-bce": "weighted BCE", "focal": "focal", "soft-bce": "soft BCE", "mse": "MSE",
-    "distance-aware": "distance-aware",
-}
-# What each colour becomes on a dark page.
+TITLE = {name: look.title for name, look in LOOK.items()}
+COLOR = {name: look.color for name, look in LOOK.items()}
+MARKER = {name: look.marker for name, look in LOOK.items()}
+# What is no loss (a system, a net, a decoder) is drawn in ink: in this order.
+_INKS = (
+    (INK, "o", "-"), (MUTED, "v", "--"), (INK, "s", ":"), (MUTED, "^", "-."),
+    (INK, "D", "--"), (MUTED, "P", "-"), (INK, "X", "-."), (MUTED, "<", ":"),
+)
+# What each colour becomes on a dark page; every colour of a figure is here.
 DARK = {
-    INK: "#e8eaed", MUTED: "#a3abb7", GRID: "#3d434c", PAPER: "#121212",
-    "#0072b2": "#56b4f0", "#b5578e": "#e79bc8", "#a87400": "#f0b83c", "#00825f": "#38cfa2", "#6e6e74": "#b0b0b6",
-    "#cc4e00": "#ff8a4c",
+    INK: "#e8eaed", MUTED: "#a3abb7", GRID: "#3d434c", PAPER: "#121212", PALE: PALE, DEEP: DEEP,
+    _BLUE: "#45b0ff", _PINK: "#e870c8", _BROWN: "#c8701c", _GREEN: "#7fe0b8", _GREY: "#85888f", _ORANGE: "#ffb468",
 }
 WIDTH = 5.4  # inches
 
@@ -66,22 +97,60 @@ def axes(ax: Axes, *, title: str | None = None, x: str | None = None, y: str | N
     return ax
 
 
-def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float]], *, gap: float = 0.06) -> None:
-    """Write each loss's name beside the end (x, y) of its line, in its colour, moved apart where they would overlap.
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    """How each name is drawn: a loss as in the whole book, what is no loss in ink, by its place among such names.
 
-    ``gap`` is the least distance between two names as a share of the height of the axes.
+    Name systems, nets or decoders always all and in one order, and each looks the same in every figure.
+
+    Raises:
+        ValueError: more names that are no loss than can be told apart.
     """
-    low, high = ax.get_ylim()
-    wanted = sorted(ends, key=lambda name: ends[name][1])
-    place = {name: (ends[name][1] - low) / (high - low) for name in wanted}
-    for _ in range(200):
-        for one, two in pairwise(wanted):
-            overlap = gap - (place[two] - place[one])
-            if overlap > 1e-9:
-                place[one] -= overlap / 2
-                place[two] += overlap / 2
-    for name in wanted:
+    names = list(dict.fromkeys(names))
+    others = [name for name in names if name not in LOOK]
+    if len(others) > len(_INKS):
+        raise ValueError(f"names must have at most {len(_INKS)} that are no loss, got {len(others)}: {others}")
+    inks = {name: Look(str(name), *ink) for name, ink in zip(others, _INKS, strict=False)}
+    return {name: LOOK.get(name) or inks[name] for name in names}
+
+
+def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float]], *, gap: float | None = None) -> None:
+    """Write each name beside the end (x, y) of its line, in its colour, moved apart where they would overlap.
+
+    A thin line leads from the end to the name. A line that ends nowhere (y is NaN) has its name at the foot. Scales and
+    limits of the axes are to be set before.
+
+    Args:
+        ends: by :func:`looks`, in this order.
+        gap: the least distance between two names as a share of the height of the axes; if not given, a line of text.
+    """
+    from scipy.optimize import isotonic_regression
+
+    if not ends:
+        return
+    place = {name: (ax.transScale + ax.transLimits).transform(end)[1] for name, end in ends.items()}
+    order = sorted(ends, key=lambda name: -1.0 if math.isnan(place[name]) else place[name])
+    if gap is None:
+        gap = 0.17 / (ax.get_position().height * ax.figure.get_figheight())
+    steps = np.arange(len(order)) * min(gap, 1 / max(1, len(order) - 1))
+    # The nearest places that lie `gap` apart: a monotone fit of what is wanted, less the gaps.
+    fit = isotonic_regression(np.clip([np.nan_to_num(place[name]) for name in order], 0, 1) - steps).x
+    look = looks(ends)
+    for name, at in zip(order, np.clip(fit, 0, 1 - steps[-1]) + steps, strict=True):
+        _, y = ends[name]
+        title, color, _, dash = look[name]
+        lead = None if math.isnan(y) else {
+            "arrowstyle": "-", "color": color, "linestyle": dash, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0,
+            "relpos": (0, 0.5),
+        }
         ax.annotate(
-            TITLE[name], xy=(1.02, place[name]), xycoords="axes fraction", color=COLOR[name], va="center",
-            fontweight="bold", annotation_clip=False, fontsize=10,
+            title + (" (undefined)" if math.isnan(y) else ""), xy=ends[name] if lead else (1, 0), xycoords="data",
+            xytext=(1.03, at), textcoords="axes fraction", color=color, va="center", fontweight="bold", fontsize=10,
+            annotation_clip=False, arrowprops=lead,
         )
+
+
+def dark(drawing: str) -> str:
+    """An SVG in the colours for a dark page."""
+    for light, twin in DARK.items():
+        drawing = drawing.replace(light, twin)
+    return drawing
