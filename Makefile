@@ -5,6 +5,8 @@ export PARAMS  # to be read as text: a shell would run what it holds
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+CPU_BUILDS := https://download.pytorch.org/whl/cpu
 FLOCK := $(shell command -v flock)
 # Run a second time with every signature's types and shapes checked as it is called.
 TYPED := $(addprefix tests/test_,$(addsuffix .py,points heatmaps losses decode data training)) tests/metrics tests/measures
@@ -76,15 +78,30 @@ lock:  ## renew requirements.lock and environment.yml from pyproject.toml with t
 $(READY): requirements.lock pyproject.toml
 	@$(if $(FLOCK),$(FLOCK) .venv.lock) $(MAKE) --no-print-directory ready
 
+# PyPI's PyTorch for Linux brings gigabytes of CUDA. Where no NVIDIA GPU is seen, and nobody told pip which index to use,
+# PyTorch's own index of CPU builds comes first, and it alone: what pip's settings add would hide that it is out of reach.
 ready:
-	@if test $(READY) -nt requirements.lock && test $(READY) -nt pyproject.toml; then exit 0; fi; set -ex; \
+	@if test $(READY) -nt requirements.lock && test $(READY) -nt pyproject.toml; then exit 0; fi; set -e; \
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; PYTHON=... names another")'; \
+	echo "Setting up $(VENV): minutes, once"; \
 	$(PYTHON) -m venv $(VENV); \
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock; \
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
+	torch=$$(grep ^torch== requirements.lock); \
+	if $(BIN)/pip freeze | grep -F "$$torch" >/dev/null; then true; \
+	elif $(BIN)/pip config list | grep -E '[.](index-url|no-index)=|env:[.]extra-index-url=' >/dev/null; then \
+	  echo "PyTorch: from where pip is set to look"; \
+	elif test -e /proc/driver/nvidia || test -e /dev/nvidia0 || command -v nvidia-smi >/dev/null; then \
+	  echo "PyTorch: from pip's default index, with CUDA, for the NVIDIA GPU of this machine"; \
+	elif PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= \
+	  $(PIP) --timeout 5 --retries 0 --no-deps --index-url $(CPU_BUILDS) $$torch 2>/dev/null; then \
+	  echo "PyTorch: the CPU build of $(CPU_BUILDS), as no NVIDIA GPU is seen"; \
+	else \
+	  echo "PyTorch: from pip's default index; no NVIDIA GPU is seen, but $(CPU_BUILDS) gave no CPU build"; \
+	fi; \
+	$(PIP) -r requirements.lock; \
+	$(PIP) --no-deps --no-build-isolation --editable .; \
 	touch $(READY)
 
 $(VENV)/.bench: $(READY)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.lock '.[bench]' --no-build-isolation
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) -c requirements.lock '.[bench]' --no-build-isolation
+	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@

@@ -305,8 +305,9 @@ def test_a_step_that_is_compiled_whole_gives_the_same(name):
     def step(x, points):
         return loss(x, points)
 
+    torch.compiler.reset()  # the steps of other losses are of the same code, and count as shapes of this one
     graphs = CompileCounterWithBackend("aot_eager")
-    compiled = torch.compile(step, fullgraph=True, backend=graphs, isolate_recompiles=True)
+    compiled = torch.compile(step, fullgraph=True, backend=graphs)
     for batch in (points, Points(points.xy * 0.5, points.label, points.valid)):
         value, slope = gradient(loss, logits, batch)
         other = compiled(logits, batch)
@@ -350,7 +351,9 @@ def eager(monkeypatch):
 
 @pytest.fixture
 def works():
-    """Skip where there is no compiler, or it failed before."""
+    """Skip where there is no compiler, or it failed before, or PyTorch is older than the compiled pass needs."""
+    if not losses.compiler_works() and not autograd._given_up:
+        pytest.skip(f"PyTorch {torch.__version__} compiles no losses")
     logits, points = scene(shape=LARGE)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -486,6 +489,7 @@ def test_a_second_process_reuses_what_the_first_compiled(tmp_path, works):
     assert first[3] == second[3]
 
 
+@pytest.mark.skipif(not losses.compiler_works(), reason=f"PyTorch {torch.__version__} compiles no losses")
 def test_without_a_compiler_one_warning_and_the_eager_form(tmp_path):
     told, _, _, value = child(tmp_path, CXX="/there/is/no/compiler")
     assert told == 1

@@ -9,6 +9,8 @@ import tomllib
 from itertools import chain
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -37,6 +39,19 @@ def test_everything_that_the_project_asks_for_is_locked():
     lock = pins((ROOT / "requirements.lock").read_text(encoding="utf-8"))
     locked = {pin.split("==")[0].lower().replace("_", "-") for pin in lock}
     assert not {re.split(r"[<>=!~ ]", one)[0].lower() for one in asked} - locked
+
+
+def test_the_workflow_tests_the_oldest_and_the_locked_versions():
+    text = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
+    jobs = yaml.safe_load(text)["jobs"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    oldest, = re.findall(r"torch>=([\d.]+)", " ".join(project["dependencies"]))
+    locked, = re.findall(r"^torch==(.+)$", (ROOT / "requirements.lock").read_text(encoding="utf-8"), flags=re.M)
+    tested = jobs["library"]["strategy"]["matrix"]
+    assert tested["torch"] == [f"{oldest}.0", locked]
+    assert f">={tested['python'][0]}" == project["requires-python"]
+    for path in re.findall(r"tests/\S+", text):
+        assert (ROOT / path).is_file(), path
 
 
 def test_vendored_files_are_what_was_vendored():

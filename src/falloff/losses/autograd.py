@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from falloff.points import Points
 
 COMPILED_FROM = 2**18  # elements of the logits; a compiler's start-up costs more than it saves on smaller maps
 COMPILED_PRESS_FROM = 2**16  # pixels near points, likewise
+# Before PyTorch 2.13 the shapes of all losses are counted together, and no more than eight are compiled.
+COMPILES = "isolate_recompiles" in inspect.signature(torch.compile).parameters
 PART = 2**20  # pixels that are drawn at a time: 4 MB
 
 
@@ -233,7 +236,7 @@ def _compiled_pass_wanted(x: Tensor) -> bool:
 
 def compiler_works() -> bool:
     """Whether losses of large maps are compiled: not when the environment variable FALLOFF_COMPILE is 0, nor once a
-    compiler has failed in this process.
+    compiler has failed in this process, nor before PyTorch 2.13.
 
     Raises:
         ValueError: FALLOFF_COMPILE is neither 0 nor 1.
@@ -241,7 +244,7 @@ def compiler_works() -> bool:
     value = os.environ.get("FALLOFF_COMPILE") or "1"
     if value not in ("0", "1"):
         raise ValueError(f"FALLOFF_COMPILE must be 0 or 1, got {value!r}")
-    return value == "1" and _wanted.get() and not _given_up
+    return value == "1" and COMPILES and _wanted.get() and not _given_up
 
 
 _wanted: ContextVar[bool] = ContextVar("compiled", default=True)
