@@ -15,21 +15,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from distributed import Client, as_completed
 
 from falloff import plots
+from falloff.machine import machine, versions
 from falloff.project import written
+from falloff.run import Run
 from falloff.study import Store, engine
-from falloff.training import Record, Run, machine, versions
+from falloff.study.store import FINAL, VALIDATION
+from falloff.training import Record
 
 COUNTS = (100, 300, 1000, 3000, 10000)
-METRICS = {"ap": 0.5, "error": 0.4, "threshold": 0.3, "f1": 0.5, "presence_auroc": 0.9, "calibration_error": 0.1}
+NUMBERS = dict.fromkeys(FINAL.metrics, 0.5)
 
 
 def nothing(run: Run, checkpoint: object = None) -> Record:
     """A record of the usual size, computed from nothing."""
-    curve = [{"step": step, "train_loss": 0.1, **METRICS} for step in range(10)]
-    return Record(run, curve, METRICS, METRICS, 0.0, {"torch": "none"}, {"model": "none"}, {})
+    curve = [{"step": step, "train_loss": 0.1, **{name: 0.5 for name in run.watched}} for step in range(10)]
+    return Record(run, curve, 0.0, {"torch": "none"}, {"model": "none"}, {}, NUMBERS, NUMBERS)
 
 
 def task(number: int) -> int:
@@ -60,7 +64,7 @@ def measure(count: int) -> dict[str, float]:
     runs = [Run(seed=seed) for seed in range(count)]
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as home:  # the disk that runs/ is on
         store = Store(Path(home, "runs"))
-        done = seconds(lambda: engine._finished(runs, store, nothing))
+        done = seconds(lambda: engine._finished(runs, store, (VALIDATION, FINAL), nothing))
         content = next(store.records.glob("*.json")).read_text()
         found = {
             "done and stored": done,
@@ -100,7 +104,7 @@ def main() -> None:
         shown = ", ".join(f"{what} {value:.2f} ms each" for what, value in found.items())
         print(f"{count:6d} runs: {shown}", flush=True)
     if given.record:
-        where = machine(engine.torch.device("cpu")) | versions() | {"threads": engine.places(["cpu"]), "rounds": 1}
+        where = machine(torch.device("cpu")) | versions() | {"threads": engine.places(["cpu"]), "rounds": 1}
         table = {"title": "A run that computes nothing", "ours": "done and stored", "axes": "runs", "rows": rows}
         with written(given.record) as temporary:
             temporary.write_text(json.dumps({"where": where, "tables": [table]}, indent=1) + "\n")

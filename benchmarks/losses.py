@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from falloff import heatmaps, losses
+from falloff.machine import machine, versions
 from falloff.points import Points
-from falloff.training import machine, versions
 
 try:  # the extra "bench"
     import kornia

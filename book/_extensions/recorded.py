@@ -11,13 +11,12 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from falloff import measures
 from falloff.plots import TITLE
 from falloff.profiles import PROFILES
 from falloff.study import recording
 from falloff.study.experiments import EXPERIMENTS
 from falloff.study.statistics import interval
-
-METRICS = {"ap": "AP", "error": "error, px", "presence_auroc": "presence"}
 
 
 class Recorded(SphinxDirective):
@@ -38,26 +37,33 @@ class Recorded(SphinxDirective):
 
     def _table(self, path: Path, manifest: dict[str, Any], table: pd.DataFrame) -> Iterator[str]:
         profile, name = manifest["profile"], manifest["experiment"]
+        metrics = [measures.get(metric) for metric in EXPERIMENTS[name].metrics]
         yield f"```{{list-table}} {manifest['question']} Profile {profile}, test split, mean and 95 % interval."
-        yield from (f":name: tab-recorded-{profile}-{name}", ":header-rows: 1", "", "* - loss", "  - rate", "  - seeds")
-        yield from (f"  - {title}" for title in METRICS.values())
-        of = table[table["role"] != "tuning"].fillna({"variant": ""}) if "variant" in table else (
-            table[table["role"] == "reported"].assign(variant=""))
-        for (loss, variant), group in of.groupby(["loss", "variant"], sort=False):
-            yield f"* - {TITLE[loss]}" + (f", {variant}" if variant else "")
+        yield from (f":name: tab-recorded-{profile}-{name}", ":header-rows: 1", "", "* - arm", "  - rate", "  - seeds")
+        yield from (f"  - {metric.heading}" for metric in metrics)
+        for arm, group in table[table["role"] == "reported"].groupby("arm", sort=False):
+            yield f"* - {_title(arm)}"
             yield f"  - {group['learning_rate'].iloc[0]:g}"
             yield f"  - {len(group)}"
-            yield from (f"  - {interval(group[metric])}" for metric in METRICS)
+            yield from (f"  - {interval(group[metric.name])}" for metric in metrics)
         yield "```"
-        at_edge = table.loc[table["at_edge"].astype("boolean").fillna(False), "loss"]
-        edge = ", ".join(TITLE[loss] for loss in sorted(set(at_edge)))
+        at_edge = table.loc[table["at_edge"].astype("boolean").fillna(False), "arm"]
+        edge = ", ".join(_title(arm) for arm in sorted(set(at_edge)))
         source = f"../data/recorded/{profile}/{name}"
         yield ""
         yield (f"{manifest['runs']} runs, {manifest['seconds'] / 60:.0f} minutes of training, {manifest['date'][:10]}, "
                f"{manifest['machine']['model']}, PyTorch {manifest['versions']['torch']}, commit "
                f"`{manifest['commit'][:12]}`{'' if manifest['clean'] else ' with uncommitted changes'}. "
                + (f"At the edge of the grid of rates lies the best of {edge}. " if edge else "")
+               + ("" if recording.is_of_this_code(manifest, table) else
+                  "**These numbers were made by code that has changed since**; `make verify` replays a sample of them. ")
                + f"{{download}}`Every run <{source}.csv>`, {{download}}`manifest <{source}.json>`.")
+
+
+def _title(arm: str) -> str:
+    """An arm in the book's words: "distance-aware, beta 1" begins with a loss."""
+    loss, *rest = arm.split(", ")
+    return ", ".join([TITLE.get(loss, loss), *rest])
 
 
 def _short(value: object) -> str:

@@ -102,7 +102,7 @@ def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
         table: what the package has, by name.
 
     Raises:
-        ValueError: the table has no such name (the message gives the nearest), or there is no such module or name there.
+        ValueError: the table has no such name (the message gives the nearest), or there is no such module or name.
     """
     module, colon, attribute = str(name).partition(":")
     if not colon:

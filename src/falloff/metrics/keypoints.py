@@ -31,7 +31,8 @@ def keypoint_distances(predicted: Points, truth: Points) -> Float[Tensor, "batch
     _check_single(truth)
     order = best_first(predicted)[:, :, None]
     # In the order of scores; one row more, infinitely far away, for images without any prediction.
-    distance = pad(costs(predicted, truth).take_along_dim(order, 1), (0, 0, 0, 1), value=torch.inf)
+    distance = costs(predicted, truth).take_along_dim(order, 1)
+    distance = torch.cat([distance, distance.new_full((len(order), 1, distance.shape[2]), torch.inf)], dim=1)
     first = torch.isfinite(distance).int().argmax(dim=1, keepdim=True)  # of rows that are all infinite, any will do
     return torch.where(truth.valid, distance.take_along_dim(first, 1)[:, 0], torch.nan)
 

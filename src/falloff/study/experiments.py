@@ -48,8 +48,8 @@ class Arm:
 class Result:
     """What came out of an experiment.
 
-    ``tuning``: one row per arm and choice, with ``chosen`` and ``at_edge`` (a chosen value is the smallest or largest
-    of its field). ``table``: one row per arm and seed at its choice. ``curves``: one row per arm, seed and evaluation.
+    ``tuning``: one row per arm and choice, with ``chosen`` and ``at_edge`` (a value chosen is the least or most tried).
+    ``table``: one row per arm and seed at its choice. ``curves``: one row per arm, seed and evaluation.
     ``runs``: the runs behind ``table``. The tables name the arm in ``arm``.
     """
 
@@ -130,7 +130,7 @@ class Experiment:
         for row in best:
             _, trial, search = trials[row]
             table.loc[row, "at_edge"] = any(value in (min(search[what]), max(search[what]))
-                                            for what, value in trial.items() if len(search[what]) > 1)
+                                            for what, value in trial.items())
         return table, {trials[row][0]: trials[row][1] for row in best}
 
 
