@@ -277,6 +277,10 @@ class Points:
             moved.tighten()
         return moved
 
+    def max_per_class(self) -> int:
+        """The most points that one class has in one image; looks at the values of a part of a batch only if need be."""
+        return self.extent.max_per_class if self.extent.max_per_class <= 1 else self.tighten().max_per_class
+
     def tighten(self) -> Extent:
         """Read the extent of these very points, where that of the whole batch that they are a part of says too much."""
         object.__setattr__(self, "extent", Extent.of(self.xy, self.label, self.valid, self.sigma))
@@ -333,14 +337,14 @@ class Extent:
 
     ``low`` and ``high``: smallest and largest coordinate along each axis, in pixels. ``label``: the largest, -1 for no
     point. ``sigma``: the largest standard deviation along any axis, in pixels, 0 where points carry none.
-    ``crowd``: the most points that one class has in one image.
+    ``max_per_class``: the most points that one class has in one image.
     """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
     label: int
     sigma: float
-    crowd: int
+    max_per_class: int
 
     @classmethod
     def of(cls, xy: Tensor, label: Tensor, valid: Tensor, sigma: Tensor | None = None) -> Extent:
@@ -349,13 +353,13 @@ class Extent:
             return cls((0.0,) * xy.shape[-1], (0.0,) * xy.shape[-1], -1, 0.0, 0)
         image = torch.arange(len(xy), device=xy.device)[:, None].expand_as(label)
         pairs = torch.stack([image[valid], label[valid]], dim=1)
-        crowd = int(torch.unique(pairs, dim=0, return_counts=True)[1].max())
+        most = int(torch.unique(pairs, dim=0, return_counts=True)[1].max())
         widest = 0.0
         if sigma is not None:
             wide = sigma.diagonal(dim1=-2, dim2=-1).sqrt() if sigma.ndim == 4 else sigma
             widest = float(wide[valid].max())
         xy, label = xy[valid], label[valid]
-        return cls(tuple(xy.amin(0).tolist()), tuple(xy.amax(0).tolist()), int(label.max()), widest, crowd)
+        return cls(tuple(xy.amin(0).tolist()), tuple(xy.amax(0).tolist()), int(label.max()), widest, most)
 
     @classmethod
     def union(cls, extents: Sequence[Extent]) -> Extent:
@@ -363,7 +367,8 @@ class Extent:
         some = [extent for extent in extents if extent.label >= 0] or extents
         return cls(tuple(map(min, *(one.low for one in some), some[0].low)),
                    tuple(map(max, *(one.high for one in some), some[0].high)),
-                   max(one.label for one in some), max(one.sigma for one in some), max(one.crowd for one in some))
+                   max(one.label for one in some), max(one.sigma for one in some),
+                   max(one.max_per_class for one in some))
 
     def within(self, size: Sequence[int], classes: int) -> bool:
         """Whether all lies in a picture of ``size`` with labels in ``[0, classes)``."""
