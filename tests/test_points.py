@@ -88,7 +88,7 @@ def test_widths_and_weights_go_with_their_points():
     points = Points(points.xy, points.label, points.valid, sigma=torch.rand(2, 2) + 1, weight=torch.rand(2, 2))
     part = points[1:].to("cpu")
     assert torch.equal(part.sigma, points.sigma[1:]) and torch.equal(part.weight, points.weight[1:])
-    assert points.extent.sigma == float(points.sigma[points.valid].max()) and points.extent.crowd == 2
+    assert points.extent.sigma == float(points.sigma[points.valid].max()) and points.extent.max_per_class == 2
     assert points.weight[0, 1] == 0 and points.sigma[0, 1] == 1  # padding
 
 
@@ -186,7 +186,7 @@ def test_the_last_place_of_a_picture_is_the_last_place_of_its_map(columns, strid
     assert back.xy.tolist() == [[[columns * stride - 0.5, -0.5]]]
 
 
-@pytest.mark.parametrize("name", ["focal", "mse", "dice"])
+@pytest.mark.parametrize("name", ["focal", "mse", "dice", "dsnt"])
 def test_points_that_left_or_were_sliced_away_are_refused_by_no_loss(name):
     # sleap-nn PR 666, kornia PR 4194
     logits = torch.randn(2, 1, 8, 8)

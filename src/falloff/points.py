@@ -236,12 +236,14 @@ class Points:
         extent = replace(self.extent, low=low, high=high, sigma=self.extent.sigma / float(ratio))
         return self._unchecked(extent, xy=shrunk(self.xy + 0.5) - 0.5, **self._lengths(shrunk))
 
-    def affine(self, matrix: Float[Tensor, "batch axes _"], size: Sequence[int]) -> Points:
+    def affine(self, matrix: Float[Tensor, "batch axes _"], size: Sequence[int], *,
+               swap: Sequence[tuple[int, int]] = ()) -> Points:
         """The points moved to ``A x + t`` in a picture of ``size``; those that leave it become padding.
 
         Args:
             matrix: ``(A | t)`` of each image, ``(B, 2, 3)``, in pixels; ``(B, 3, 4)`` in a volume.
             size: (height, width) of the picture, or (depth, height, width).
+            swap: pairs of classes that change places in the images that ``A`` mirrors.
 
         Covariances become ``A S A'``, and one width for each axis a covariance, since the axes turn. One width alone,
         ``size`` and ``scale`` are multiplied by the root of ``|det A|``, as is right where nothing is stretched. Waits
@@ -252,25 +254,32 @@ class Points:
             raise ValueError(f"matrix must be ({len(self)}, {axes}, {axes + 1}) and size {axes} lengths, got "
                              f"{tuple(matrix.shape)} and {tuple(size)}")
         linear, shift = matrix.to(self.xy).split([axes, 1], dim=2)
-        xy = self.xy @ linear.mT + shift.mT
+        xy = _product(linear[:, None], self.xy[..., None])[..., 0] + shift.mT
         last = xy.new_tensor(size[::-1]) - 0.5
         valid = self.valid & ((xy >= -0.5) & (xy <= last)).all(-1)
-        grown = torch.linalg.det(linear).abs() ** (1 / axes)
-        changed = self._lengths(lambda length: length * grown.view(-1, *(1,) * (length.ndim - 1)))
+        determinant = torch.linalg.det(linear)
+        grown = determinant.abs() ** (1 / axes)
+        changed = self._lengths(lambda length: length * _wide(grown, length))
         if self.sigma is not None and self.sigma.ndim > 2:
             spread = self.sigma if self.sigma.ndim == 4 else torch.diag_embed(self.sigma**2)
-            spread = linear[:, None] @ spread @ linear[:, None].mT
+            spread = _product(_product(linear[:, None], spread), linear[:, None].mT)
             changed["sigma"] = (spread + spread.mT) / 2  # symmetric to the last bit
-        low, high = (-0.5,) * axes, tuple(length - 0.5 for length in size[::-1])
-        moved = self._unchecked(replace(self.extent, low=low, high=high), valid=valid,
-                                xy=torch.where(valid[..., None], xy, 0.0), **changed)
+        most = max([self.extent.label, *(label for pair in swap for label in pair)])
+        if swap:
+            other = list(range(most + 1))
+            for left, right in swap:
+                other[left], other[right] = right, left
+            mirrored = torch.tensor(other, device=xy.device)[self.label]
+            changed["label"] = torch.where(determinant[:, None] < 0, mirrored, self.label)
+        extent = replace(self.extent, low=(-0.5,) * axes, high=tuple(length - 0.5 for length in size[::-1]), label=most)
+        moved = self._unchecked(extent, valid=valid, xy=torch.where(valid[..., None], xy, 0.0), **changed)
         if self.sigma is not None:
             moved.tighten()
         return moved
 
-    def relabelled(self, label: Int64[Tensor, "batch points"], most: int) -> Points:
-        """The same points with other labels, of which ``most`` bounds the largest."""
-        return self._unchecked(replace(self.extent, label=most), label=label)
+    def max_per_class(self) -> int:
+        """The most points that one class has in one image; looks at the values of a part of a batch only if need be."""
+        return self.extent.max_per_class if self.extent.max_per_class <= 1 else self.tighten().max_per_class
 
     def tighten(self) -> Extent:
         """Read the extent of these very points, where that of the whole batch that they are a part of says too much."""
@@ -328,14 +337,14 @@ class Extent:
 
     ``low`` and ``high``: smallest and largest coordinate along each axis, in pixels. ``label``: the largest, -1 for no
     point. ``sigma``: the largest standard deviation along any axis, in pixels, 0 where points carry none.
-    ``crowd``: the most points that one class has in one image.
+    ``max_per_class``: the most points that one class has in one image.
     """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
     label: int
     sigma: float
-    crowd: int
+    max_per_class: int
 
     @classmethod
     def of(cls, xy: Tensor, label: Tensor, valid: Tensor, sigma: Tensor | None = None) -> Extent:
@@ -344,13 +353,13 @@ class Extent:
             return cls((0.0,) * xy.shape[-1], (0.0,) * xy.shape[-1], -1, 0.0, 0)
         image = torch.arange(len(xy), device=xy.device)[:, None].expand_as(label)
         pairs = torch.stack([image[valid], label[valid]], dim=1)
-        crowd = int(torch.unique(pairs, dim=0, return_counts=True)[1].max())
+        most = int(torch.unique(pairs, dim=0, return_counts=True)[1].max())
         widest = 0.0
         if sigma is not None:
             wide = sigma.diagonal(dim1=-2, dim2=-1).sqrt() if sigma.ndim == 4 else sigma
             widest = float(wide[valid].max())
         xy, label = xy[valid], label[valid]
-        return cls(tuple(xy.amin(0).tolist()), tuple(xy.amax(0).tolist()), int(label.max()), widest, crowd)
+        return cls(tuple(xy.amin(0).tolist()), tuple(xy.amax(0).tolist()), int(label.max()), widest, most)
 
     @classmethod
     def union(cls, extents: Sequence[Extent]) -> Extent:
@@ -358,7 +367,8 @@ class Extent:
         some = [extent for extent in extents if extent.label >= 0] or extents
         return cls(tuple(map(min, *(one.low for one in some), some[0].low)),
                    tuple(map(max, *(one.high for one in some), some[0].high)),
-                   max(one.label for one in some), max(one.sigma for one in some), max(one.crowd for one in some))
+                   max(one.label for one in some), max(one.sigma for one in some),
+                   max(one.max_per_class for one in some))
 
     def within(self, size: Sequence[int], classes: int) -> bool:
         """Whether all lies in a picture of ``size`` with labels in ``[0, classes)``."""
@@ -367,9 +377,14 @@ class Extent:
         return inside and self.label < classes
 
 
-def _wide(flags: Tensor, value: Tensor) -> Tensor:
-    """Flags ``(B, N)`` as they go with an array ``(B, N, ...)``."""
-    return flags.view(flags.shape + (1,) * (value.ndim - 2))
+def _wide(part: Tensor, value: Tensor) -> Tensor:
+    """An array ``(B,)`` or ``(B, N)`` in as many dimensions as another has, ``(B, N, ...)``."""
+    return part.view(part.shape + (1,) * (value.ndim - part.ndim))
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Matrices multiplied in full precision, which autocast and TF32 take from ``a @ b``."""
+    return (a[..., None] * b[..., None, :, :]).sum(-2)
 
 
 def _checked_sigma(sigma: Tensor, valid: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ def reader(name: str) -> Callable[[str, str, int | None], Dataset]:
     It is ``read(name, split, size)`` of the module that makes the set, or of :mod:`falloff.data.npz`, which looks for a
     file.
     """
-    return importlib.import_module(sets.MADE.get(name, "falloff.data.npz")).read
+    return importlib.import_module(sets.module(name)).read
 
 
 def load(name: str, split: str, size: int | None = None) -> Dataset:

@@ -13,7 +13,6 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from falloff.heatmaps import Stamp
 from falloff.losses.charges import Charge
@@ -288,17 +287,7 @@ def _padded(points: Points) -> Points:
     """The points with a little padding: few different counts are compiled, 4 from one power of 2 to the next."""
     count = points.label.shape[1]
     step = max(1, (1 << max(0, count - 1).bit_length()) // 8)
-    more = -(-count // step) * step - count
-    if more == 0:
-        return points
-
-    def longer(part: Tensor) -> Tensor:
-        if part is points.sigma and part.ndim == 4:  # a covariance on padding, too, must be one
-            unit = torch.eye(part.shape[-1], dtype=part.dtype, device=part.device)
-            return torch.cat([part, unit.expand(len(part), more, -1, -1)], dim=1)
-        return pad(part, (0, 0) * (part.ndim - 2) + (0, more), value=1 if part is points.sigma else 0)
-
-    return points._each(longer)
+    return points.padded(-(-count // step) * step)
 
 
 def work_dtype(x: Tensor) -> torch.dtype:

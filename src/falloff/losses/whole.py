@@ -336,10 +336,8 @@ class DSNT(SpatialJS):
     at_least_zero = ("regularisation",)
 
     def _total(self, logits: Tensor, points: Points, mask: Tensor | None) -> Tensor:
-        if points.extent.crowd > 1:
-            raise ValueError(
-                f"dsnt needs at most one point of each class in an image; one image has {points.extent.crowd}"
-            )
+        if (most := points.max_per_class()) > 1:
+            raise ValueError(f"dsnt needs at most one point of each class in an image; one image has {most}")
         x = self._readied(logits, mask)
         divergence, labelled = self._divergence(x, points, mask)
         image = torch.arange(len(points), device=x.device)[:, None]

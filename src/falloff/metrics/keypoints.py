@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 from falloff.heatmaps import check_positive
 from falloff.metrics.matching import best_first, check_labels, check_points, costs
-from falloff.points import Extent, Points
+from falloff.points import Points
 
 
 def keypoint_distances(predicted: Points, truth: Points) -> Float[Tensor, "batch points"]:
@@ -168,8 +168,5 @@ def checked_values(name: str, value: Tensor, truth: Points, length: int | None =
 
 
 def _check_single(truth: Points) -> None:
-    crowd = truth.extent.crowd
-    if crowd > 1:  # at most that many: a slice or a threshold may have taken the crowd away
-        crowd = Extent.of(truth.xy, truth.label, truth.valid).crowd
-    if crowd > 1:
-        raise ValueError(f"truth holds {crowd} points of one class in one image: key-point metrics allow 1")
+    if (most := truth.max_per_class()) > 1:
+        raise ValueError(f"truth holds {most} points of one class in one image: key-point metrics allow 1")
