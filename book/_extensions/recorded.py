@@ -11,13 +11,14 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from falloff import measures
 from falloff.plots import TITLE
 from falloff.profiles import PROFILES
 from falloff.study import recording
 from falloff.study.experiments import EXPERIMENTS
 from falloff.study.statistics import interval
 
-METRICS = {"ap": "AP", "error": "error, px", "presence_auroc": "presence"}
+COLUMNS = ("ap", "error", "presence_auroc")
 
 
 class Recorded(SphinxDirective):
@@ -40,14 +41,14 @@ class Recorded(SphinxDirective):
         profile, name = manifest["profile"], manifest["experiment"]
         yield f"```{{list-table}} {manifest['question']} Profile {profile}, test split, mean and 95 % interval."
         yield from (f":name: tab-recorded-{profile}-{name}", ":header-rows: 1", "", "* - loss", "  - rate", "  - seeds")
-        yield from (f"  - {title}" for title in METRICS.values())
+        yield from (f"  - {measures.get(name).heading}" for name in COLUMNS)
         of = table[table["role"] != "tuning"].fillna({"variant": ""}) if "variant" in table else (
             table[table["role"] == "reported"].assign(variant=""))
         for (loss, variant), group in of.groupby(["loss", "variant"], sort=False):
             yield f"* - {TITLE[loss]}" + (f", {variant}" if variant else "")
             yield f"  - {group['learning_rate'].iloc[0]:g}"
             yield f"  - {len(group)}"
-            yield from (f"  - {interval(group[metric])}" for metric in METRICS)
+            yield from (f"  - {interval(group[metric])}" for metric in COLUMNS)
         yield "```"
         at_edge = table.loc[table["at_edge"].astype("boolean").fillna(False), "loss"]
         edge = ", ".join(TITLE[loss] for loss in sorted(set(at_edge)))
