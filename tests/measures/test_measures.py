@@ -88,16 +88,10 @@ def test_metrics_of_maps_are_left_out_where_there_are_none():
 
 
 def test_points_are_compared_with_maps_in_pixels_of_the_maps():
-    class Coarse:
-        """Labels that say where they lie on maps of a stride."""
-
-        def at_stride(self, stride):
-            assert stride == 4
-            return labelled([(1.0, 2.0, 0)])
-
     maps = torch.zeros(1, 2, 4, 4)
     maps[0, 0, 2, 1] = 1.0
-    found = measure(Said(scored([]), maps, stride=4), Split(Coarse()), ["class_accuracy", "score_at_points"])
+    split = Split(labelled([(7.0, 8.0, 0)]))  # the last column of the second four, the first row of the third
+    found = measure(Said(scored([]), maps, stride=4), split, ["class_accuracy", "score_at_points"])
     assert found == {"class_accuracy": 1.0, "score_at_points": 1.0}
 
 
@@ -128,6 +122,12 @@ def test_a_metric_that_is_not_there_is_named():
     for ask in (get, lambda name: measure(*worked(), [name]), lambda name: along([], [name])):
         with pytest.raises(ValueError, match="'app'"):
             ask("app")
+
+
+def test_a_metric_outside_the_package_is_named_by_its_module():
+    name = "falloff.measures.points:ERROR"
+    assert get(name) is METRICS["error"]
+    assert measure(*worked(), [name]) == {name: 1.5}
 
 
 def test_a_new_metric_is_one_row():

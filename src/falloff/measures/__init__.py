@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from falloff.checks import choose
 from falloff.measures import calibration, curves, keypoints, maps, points
 from falloff.measures.base import RADIUS, Labelled, Measured, Metric, Prediction
 
@@ -17,14 +18,12 @@ METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (
 
 
 def get(name: str) -> Metric:
-    """The metric of that name.
+    """The metric of that name; ``"module:NAME"`` is one that a module outside the package holds.
 
     Raises:
         ValueError: there is none.
     """
-    if name not in METRICS:
-        raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {name!r}")
-    return METRICS[name]
+    return choose("metric", name, METRICS)
 
 
 def measure(

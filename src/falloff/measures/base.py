@@ -94,8 +94,7 @@ class Measured:
     @property
     def on_maps(self) -> Points:
         """The labelled points in pixels of the maps."""
-        truth, stride = self.dataset.points, self.prediction.stride
-        return truth if stride == 1 else truth.at_stride(stride)
+        return self.dataset.points.at_stride(self.prediction.stride)
 
     def numbers(self, metrics: Mapping[str, Metric]) -> dict[str, float]:
         """The metrics of predictions among some, by name; those that need maps where there are maps."""

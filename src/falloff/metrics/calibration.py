@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from falloff.metrics.matching import Distance, Match, check_count, euclidean, match
+from falloff.checks import check_count
+from falloff.metrics.matching import Distance, Match, euclidean, match
 from falloff.points import Points
 
 

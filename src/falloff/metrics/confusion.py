@@ -9,7 +9,8 @@ from jaxtyping import Int64
 from torch import Tensor
 from torch.nn.functional import pad
 
-from falloff.metrics.matching import Distance, check_count, check_labels, check_points, euclidean, match
+from falloff.checks import check_count
+from falloff.metrics.matching import Distance, check_labels, check_points, euclidean, match
 from falloff.points import Points
 
 

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from falloff.heatmaps import check_positive
+from falloff.checks import check_count, check_positive
 from falloff.metrics.keypoints import checked_values, similarity
-from falloff.metrics.matching import Distance, check_count, check_extra, check_labels
+from falloff.metrics.matching import Distance, check_extra, check_labels
 from falloff.points import Points
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from falloff.heatmaps import check_positive
+from falloff.checks import check_positive
 from falloff.metrics.matching import best_first, check_labels, check_points, costs
 from falloff.points import Points
 

@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import pad
 
-from falloff.heatmaps import check_positive
+from falloff.checks import check_one_of, check_positive
 from falloff.points import Points
 
 Method = Literal["greedy", "hungarian"]
@@ -82,8 +82,7 @@ def match(
     """
     check_points(predicted, truth)
     check_positive("radius", radius)
-    if method not in get_args(Method):
-        raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
+    check_one_of("method", method, get_args(Method))
     cost = costs(predicted, truth, radius=radius, distance=distance)
     which = _greedy(cost, best_first(predicted)) if method == "greedy" else _hungarian(cost)
     # One column more, in front, answers for "none".
@@ -165,9 +164,3 @@ def check_extra(name: str, points: Points, *needed: str) -> None:
     if missing:
         has = ", ".join(points.extra) or "nothing"
         raise ValueError(f"{name} must carry {missing[0]!r} in extra, which holds {has}")
-
-
-def check_count(name: str, value: int) -> None:
-    """Raise unless ``value`` is an integer above 0."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be an integer above 0, got {value!r}")

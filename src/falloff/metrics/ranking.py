@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from falloff.heatmaps import check_positive
+from falloff.checks import check_positive
 from falloff.metrics.matching import Distance, Match, costs, euclidean, match
 from falloff.points import Points
 
