@@ -137,10 +137,9 @@ KINDS = {
 
 @pytest.fixture(params=KINDS, scope="module")
 def drawn(request):
-    """A kind of figure, laid out, with the kind for a label."""
+    """A kind of figure, with the kind for a label."""
     fig = KINDS[request.param]()
     fig.set_label(request.param)
-    fig.canvas.draw()
     yield fig
     plt.close(fig)
 
@@ -152,7 +151,8 @@ def svg(fig):
 
 
 def written(fig):
-    """The texts that are drawn: of the labels of ticks those within the limits."""
+    """The texts that are drawn, laid out: of the labels of ticks those within the limits."""
+    fig.canvas.draw()  # anew, since an SVG is laid out at its own dots per inch
     of_ticks = {label for tick in fig.findobj(Tick) for label in (tick.label1, tick.label2)}
     shown = [text for text in fig.findobj(Text) if text not in of_ticks]
     for axis in fig.findobj(Axis):
@@ -191,8 +191,8 @@ def test_every_colour_of_a_figure_has_a_twin_for_dark_pages(drawn):
 
 
 def test_no_text_leaves_the_figure(drawn):
-    width, height = drawn.canvas.get_width_height()
-    for text in written(drawn):
+    texts, (width, height) = written(drawn), drawn.canvas.get_width_height()
+    for text in texts:
         box = extent(text)
         assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1, text.get_text()
 
