@@ -1,5 +1,6 @@
 """What several test files share: random points, and small labelled sets on disk."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +75,11 @@ def write_set(folder: Path, name: str, **changed) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, **arrays)
     return path
+
+
+def measured(run):
+    """The record of a run, trained and measured as the study does it."""
+    from falloff.study import Store
+
+    with tempfile.TemporaryDirectory() as folder:
+        return Store(folder).get_or_train(run)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from falloff import checks, losses, measures, models, systems
+from falloff import checks, data, losses, measures, models, systems
 from falloff.machine import Form, Precision, resolve_form, resolve_precision
 
 Schedule = Literal["cosine", "constant"]
@@ -84,9 +84,10 @@ class Run:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("dataset", "system", "device"):
-            if not isinstance(getattr(self, name), str):
-                raise TypeError(f"{name} must be a string, got {getattr(self, name)!r}")
+        for name in ("dataset", "system", "device", "model", "loss"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (value is None and name in ("model", "loss")):
+                raise TypeError(f"{name} must be a string, got {value!r}")
         for name, least in (("width", 1), ("steps", 1), ("batch", 1), ("seed", 0), ("evaluations", 1)):
             if not checks.is_whole(getattr(self, name)):
                 raise TypeError(f"{name} must be an integer, got {getattr(self, name)!r}")
@@ -126,10 +127,13 @@ class Run:
                 wanted = "a name" if taken else f"None: the system {self.system!r} has its own"
                 raise ValueError(f"{part} must be {wanted}, got {getattr(self, part)!r}")
         if self.model is not None:
+            known = models.options(self.model)
             for option in self.model_options:
-                checks.check_option(f"model {self.model!r}", option, models.options(self.model))
+                checks.check_option(f"model {self.model!r}", option, known)
         if self.loss is not None:
             losses.make(self.loss, **self.loss_options)
+        if self.augment:
+            data.augmentation(**self.augment)
 
     def __hash__(self) -> int:
         return hash(repr(self.describe()))

@@ -86,7 +86,7 @@ def train(run: Run, checkpoint: Checkpoint | None = None) -> Record:
         watched = watched.head(WATCHED)
         images, points = dataset.images.to(device), dataset.points.to(device)
         mask = None if dataset.mask is None else dataset.mask.to(device)
-        vary = data.augmentation(dataset.swap, **run.augment) if run.augment else None
+        vary = data.augmentation(swap=dataset.swap, **run.augment) if run.augment else None
         system = build(run, task(dataset)).to(device, memory_format=torch.channels_last)
         optimizer = _optimizer(run, system)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(run))

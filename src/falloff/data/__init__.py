@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 from collections.abc import Callable
 
-from falloff import sets
+from falloff import checks, sets
 from falloff.data.dataset import KEPT, SPLITS, Dataset
 
-__all__ = ["SPLITS", "Dataset", "load", "reader"]
+__all__ = ["SPLITS", "Dataset", "augmentation", "load", "reader"]
+
+
+def augmentation(**options: object) -> Callable[..., tuple]:
+    """What varies training images, with their points: :func:`falloff.data.augment.make`, for which kornia is loaded."""
+    make = importlib.import_module("falloff.data.augment").make
+    for option in options:
+        checks.check_option("augment", option, inspect.signature(make).parameters)
+    return make(**options)
 
 
 def reader(name: str) -> Callable[[str, str, int | None], Dataset]:

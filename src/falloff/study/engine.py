@@ -210,7 +210,7 @@ def _stored(
 ) -> tuple[dict[str, Any], list[dict[str, float]]] | None:
     """A record and the numbers asked for, or None where one of them is missing."""
     stored = store.read(name)
-    numbers = [store.numbers(name, one) for one in asked] if stored else [None]
+    numbers = [store.numbers(stored, one) for one in asked] if stored else [None]
     return None if None in numbers else (stored, numbers)
 
 

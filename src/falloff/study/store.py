@@ -149,9 +149,9 @@ class Store:
         """The content of the record with that key, or None. A damaged or foreign file is set aside with a warning."""
         return self._json(self._record(name), name, _NEEDED)
 
-    def numbers(self, name: str, asked: Measuring) -> dict[str, float] | None:
-        """What was measured of the run with that key, or None where a metric is missing."""
-        found = self._measured(name).get(asked.name)
+    def numbers(self, stored: Mapping[str, Any], asked: Measuring) -> dict[str, float] | None:
+        """What was measured of a record that was read, or None where a metric is missing."""
+        found = self._measured(stored).get(asked.name)
         return None if asked.missing(found) else {metric: found["numbers"][metric] for metric in asked.metrics}
 
     def get(self, run: Run) -> Record | None:
@@ -171,7 +171,7 @@ class Store:
             self._set_aside(path, error)
             self._record(name).unlink(missing_ok=True)
             return None
-        numbers = {"validation": self.numbers(name, VALIDATION) or {}, "final": self.numbers(name, FINAL) or {}}
+        numbers = {"validation": self.numbers(stored, VALIDATION) or {}, "final": self.numbers(stored, FINAL) or {}}
         return Record(run, **{part: stored[part] for part in _STORED}, weights=weights, **numbers)
 
     def put(self, record: Record) -> Path:
@@ -196,7 +196,7 @@ class Store:
                 temporary.write_bytes(net.getvalue())
         with written(self._record(name)) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        self._add(name, {VALIDATION: record.validation, FINAL: record.final})
+        self._add(content, {VALIDATION: record.validation, FINAL: record.final})
         return self._record(name)
 
     def get_or_train(
@@ -204,41 +204,41 @@ class Store:
     ) -> Record:
         """The record of a run, trained by ``train(run, checkpoint=...)`` and measured as far as the store lacks it."""
         name, record = key(run), self.get(run)
-        if record is None:
-            with self._locked(name):
-                record = self.get(run)  # another process may have just finished it
-                if record is None:
-                    checkpoint = Checkpoint(self.folder / "checkpoints" / f"{name}.pt")
-                    record = train(run, checkpoint=checkpoint)
-                    self.put(record)
-                    checkpoint.remove()
-        if all(self.numbers(name, one) is not None for one in asked):
+        if record is not None and all(self.numbers(self.read(name), one) is not None for one in asked):
             return record
         with self._locked(name):
+            record = self.get(run)  # another process may have just finished it
+            if record is None:
+                checkpoint = Checkpoint(self.folder / "checkpoints" / f"{name}.pt")
+                record = train(run, checkpoint=checkpoint)
+                self.put(record)
+                checkpoint.remove()
             for one in asked:
-                self._measure(name, record, one)
+                self._measure(self.read(name), record, one)
         return self.get(run) or record
 
-    def _measure(self, name: str, record: Record, asked: Measuring) -> dict[str, float]:
-        """The numbers asked for, those that the store lacks computed from the weights."""
-        if missing := asked.missing(self._measured(name).get(asked.name)):
+    def _measure(self, stored: Mapping[str, Any], record: Record, asked: Measuring) -> dict[str, float]:
+        """The numbers asked for, those that the store lacks computed from the weights; for the holder of the lock."""
+        if missing := asked.missing(self._measured(stored).get(asked.name)):
             threshold = None if asked.threshold == "own" else asked.threshold
             if threshold == "validation":
-                threshold = self._measure(name, record, asked.on_validation)["threshold"]
-            with training.reproducible(record.run):
-                dataset = data.load(record.run.dataset, asked.split, record.run.size)
-                said = training.predict(record.system().to(record.run.device), dataset, record.run, **asked.decoder)
+                threshold = self._measure(stored, record, asked.on_validation)["threshold"]
+            run = record.run
+            with training.reproducible(run):
+                dataset = data.load(run.dataset, asked.split, run.size)
+                said = training.predict(record.system().to(run.device), dataset, run, **asked.decoder)
                 found = measures.measure(said, dataset, missing, threshold=threshold)
-                self._add(name, {asked: {metric: found.get(metric, math.nan) for metric in missing}})
-        return self.numbers(name, asked)
+                self._add(stored, {asked: {metric: found.get(metric, math.nan) for metric in missing}})
+        return self.numbers(stored, asked)
 
-    def _measured(self, name: str) -> dict[str, Any]:
-        stored = self._json(self._numbers(name), name, {"measured"})
-        return stored["measured"] if stored else {}
+    def _measured(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """All that was measured of these very weights."""
+        found = self._json(self._numbers(stored["key"]), stored["key"], {"measured", "weights"})
+        return found["measured"] if found and found["weights"] == stored["weights"] else {}
 
-    def _add(self, name: str, found: Mapping[Measuring, Mapping[str, float]]) -> None:
-        """Keep numbers beside those that are there; for the holder of the run's lock."""
-        measured = self._measured(name)
+    def _add(self, stored: Mapping[str, Any], found: Mapping[Measuring, Mapping[str, float]]) -> None:
+        """Keep numbers beside those that are there."""
+        measured = self._measured(stored)
         for asked, numbers in found.items():
             old = measured.get(asked.name, {"numbers": {}, "code": {}})
             measured[asked.name] = {
@@ -247,8 +247,9 @@ class Store:
                 "code": old["code"] | {metric: _metric_code(metric) for metric in numbers},
             }
         if any(found.values()):
-            with written(self._numbers(name)) as temporary:
-                temporary.write_text(_lines({"format": FORMAT, "key": name, "measured": measured}), encoding="utf-8")
+            content = {"format": FORMAT, "key": stored["key"], "weights": stored["weights"], "measured": measured}
+            with written(self._numbers(stored["key"])) as temporary:
+                temporary.write_text(_lines(content), encoding="utf-8")
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:

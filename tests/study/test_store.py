@@ -1,21 +1,17 @@
 import dataclasses
-import importlib.util
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scenes import set_arrays, write_set
+from scenes import measured, set_arrays, write_set
 
-import falloff
-from falloff import digests, losses, project
+from falloff import digests, project
 from falloff.study import store
 from falloff.study.store import Checkpoint, Store
 from falloff.training import Run, train
@@ -25,20 +21,25 @@ TINY = Run(dataset="spots", width=2, steps=2, batch=4, evaluations=2)
 
 @pytest.fixture(scope="module")
 def trained(spots):
-    return train(TINY)
+    return measured(TINY)
 
 
 def same(one, other, *, but=("weights",)):
     """Equal records to the last bit, NaN being equal to NaN."""
     plain = [repr([getattr(r, f.name) for f in dataclasses.fields(r) if f.name not in but]) for r in (one, other)]
     return plain[0] == plain[1] and one.weights.keys() == other.weights.keys() and all(
-        torch.equal(one.weights[name], other.weights[name]) for name in one.weights
+        torch.equal(value, other.weights[name]) for name, value in one.weights.items() if torch.is_tensor(value)
     )
 
 
 def listed(folder):
     """All files under a folder, hidden ones too."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def files(name):
+    """What the store holds of one run."""
+    return [f"measured/{name}.json", f"records/{name}.json", f"weights/{name}.pt"]
 
 
 # The key.
@@ -95,61 +96,10 @@ def test_other_data_of_the_same_name_have_another_key(spots, tmp_path, monkeypat
 
 def test_another_version_of_torch_has_another_key(spots, monkeypatch):
     before = store.key(TINY)
-    monkeypatch.setattr(torch, "__version__", "0.4.1")
+    monkeypatch.setattr(digests, "version", lambda name: "0.4.1")
+    store._made_of.cache_clear()
     assert store.key(TINY) != before
-
-
-@pytest.fixture(scope="module")
-def changed_by(tmp_path_factory):
-    """The losses whose runs get another key when some text is added to a file of the package; of a copy, here."""
-    copy = tmp_path_factory.mktemp("copied") / "falloff"
-    shutil.copytree(Path(falloff.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
-
-    def keys():
-        spec = importlib.util.spec_from_file_location("store_of_the_copy", store.__file__)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return {name: module.key(Run(loss=name)) for name in losses.names()}
-
-    def changed(file, text="\nchanged = 1\n"):
-        path = copy / file
-        source = path.read_text()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(digests, "PACKAGE", copy)
-            before = keys()
-            path.write_text(source + text)
-            after = keys()
-        path.write_text(source)
-        return {name for name in before if before[name] != after[name]}
-
-    return changed
-
-
-@pytest.mark.parametrize(
-    ("file", "of_these", "not_of"),
-    [("losses/whole.py", {"dice", "dsnt"}, {"bce", "mse"}), ("losses/pixelwise.py", {"bce", "mse"}, {"dice", "dsnt"})],
-)
-def test_a_loss_changes_the_keys_of_its_own_modules_runs_alone(changed_by, file, of_these, not_of):
-    changed = changed_by(file)
-    assert of_these <= changed and not not_of & changed
-
-
-@pytest.mark.parametrize(
-    "file",
-    ["training.py", "metrics/matching.py", "decode.py", "heatmaps.py", "points.py", "data/digits.py", "data/npz.py",
-     "models/unet.py", "losses/base.py", "losses/normalizers.py", "losses/charges.py", "losses/autograd.py"],
-)
-def test_what_every_run_computes_with_changes_every_key(changed_by, file):
-    assert changed_by(file) == set(losses.names())
-
-
-@pytest.mark.parametrize("file", ["study/engine.py", "study/store.py", "cli.py", "plots/style.py"])
-def test_what_only_looks_at_runs_changes_no_key(changed_by, file):
-    assert changed_by(file) == set()
-
-
-def test_comments_and_layout_change_no_key(changed_by):
-    assert changed_by("training.py", text="\n\n# A comment.\n\n\n") == set()
+    store._made_of.cache_clear()
 
 
 # Records.
@@ -163,19 +113,21 @@ def test_what_is_put_is_got(tmp_path, trained):
 def test_a_record_is_one_readable_file_and_the_weights_another(tmp_path, trained):
     path = Store(tmp_path).put(trained)
     name = store.key(TINY)
-    assert listed(tmp_path) == [f"records/{name}.json", f"weights/{name}.pt"]
+    assert listed(tmp_path) == files(name)
     found = json.loads(path.read_text())
     assert found["run"] == json.loads(json.dumps(TINY.describe()))
-    assert {"run", "curve", "validation", "final", "seconds", "versions", "machine", "code", "data", "commit", "clean",
+    assert {"run", "curve", "seconds", "versions", "machine", "code", "libraries", "data", "commit", "clean",
             "finished"} <= found.keys()
-    assert found["final"]["ap"] == trained.final["ap"] and found["versions"]["torch"] == torch.__version__
+    assert found["versions"]["torch"] == torch.__version__
+    measured = json.loads((tmp_path / "measured" / path.name).read_text())["measured"]
+    assert measured[store.FINAL.name]["numbers"]["ap"] == trained.final["ap"]
     assert found["data"] == store.identity(TINY)["data"]
     assert path.stat().st_mode & 0o777 == 0o644
 
 
 @given(st.lists(st.floats(), min_size=1, max_size=4))
 def test_floats_survive_to_the_last_bit(trained, tmp_path_factory, values):
-    metrics = {str(place): value for place, value in enumerate(values)}
+    metrics = dict(zip(store.FINAL.metrics, values * len(store.FINAL.metrics), strict=False))
     kept = Store(tmp_path_factory.mktemp("floats"))
     kept.put(dataclasses.replace(trained, final=metrics, validation=metrics, weights={}))
     found = kept.get(TINY)
@@ -196,7 +148,7 @@ DAMAGE = {
     "other JSON": lambda text: "[1, 2]",
     "another format": lambda text: text.replace(f'"format": {store.FORMAT}', '"format": 1'),
     "another key": lambda text: text.replace(store.key(TINY), store.key(TINY.replace(seed=7))),
-    "a part missing": lambda text: "".join(line for line in text.splitlines(True) if '"final"' not in line),
+    "a part missing": lambda text: "".join(line for line in text.splitlines(True) if '"curve"' not in line),
 }
 
 
@@ -216,7 +168,7 @@ def test_a_damaged_record_is_set_aside_and_the_run_done_again(tmp_path, trained,
 def flipped(weights, trained):
     """A file with one bit of the net's last layer turned over."""
     content = bytearray(weights)
-    content[content.find(trained.weights["head.weight"].numpy().tobytes())] ^= 1
+    content[content.find(trained.weights["net.heads.maps.weight"].numpy().tobytes())] ^= 1
     return bytes(content)
 
 
@@ -309,18 +261,18 @@ for child in [want() for _ in range(3)]:
 def test_of_processes_that_want_one_run_one_does_it_and_goes_on_from_one_that_was_killed(spots, tmp_path):
     subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], check=True, env=os.environ, timeout=120)
     assert (tmp_path / "trainings").read_text().split() == ["fresh", "resumed"]
-    whole = train(TINY.replace(steps=12))
+    whole = measured(TINY.replace(steps=12))
     got = [path.read_text() for path in tmp_path.glob("final-*")]
     assert got == [repr([whole.final, whole.curve, whole.validation])] * 3
     name = store.key(whole.run)
-    assert listed(tmp_path / "runs") == [f"records/{name}.json", f"weights/{name}.pt"]  # no lock, no checkpoint
+    assert listed(tmp_path / "runs") == files(name)  # no lock, no checkpoint
 
 
 def test_a_stored_run_needs_neither_lock_nor_training(tmp_path, trained):
     kept = Store(tmp_path)
     kept.put(trained)
     assert same(kept.get_or_train(TINY, train=lambda *_, **__: pytest.fail("it was trained again")), trained)
-    assert [path.name for path in tmp_path.iterdir() if path.name not in ("records", "weights")] == []
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("measured", "records", "weights")] == []
 
 
 # Checkpoints.
@@ -380,7 +332,7 @@ def test_a_damaged_checkpoint_is_left_with_a_warning_and_the_training_starts_ane
     }[damage])
     again = train(TINY, checkpoint=Checkpoint(watching.path))
     assert watching.path.name in caplog.text and "starts anew" in caplog.text
-    assert same(again, trained, but=("weights", "seconds"))
+    assert same(again, trained, but=("weights", "seconds", "validation", "final"))
 
 
 def test_a_checkpoint_stays_until_the_record_is_stored(spots, tmp_path, monkeypatch, trained):
@@ -397,7 +349,7 @@ def test_a_checkpoint_stays_until_the_record_is_stored(spots, tmp_path, monkeypa
     name = store.key(TINY)
     assert seen == [True] and listed(tmp_path) == [f"checkpoints/{name}.pt"]
     assert same(kept.get_or_train(TINY), trained, but=("weights", "seconds"))
-    assert listed(tmp_path) == [f"records/{name}.json", f"weights/{name}.pt"]
+    assert listed(tmp_path) == files(name)
 
 
 def test_checkpoints_are_as_far_apart_as_they_are_told(tmp_path):
