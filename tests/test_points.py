@@ -189,13 +189,13 @@ def test_the_last_place_of_a_picture_is_the_last_place_of_its_map(columns, strid
 @pytest.mark.parametrize("name", ["focal", "mse", "dice", "dsnt"])
 def test_points_that_left_or_were_sliced_away_are_refused_by_no_loss(name):
     # sleap-nn PR 666, kornia PR 4194
-    logits = torch.randn(2, 1, 8, 8)
+    logits = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     points = Points.from_lists([([[1.0, 2.0], [99.0, 3.0]], [0, 0]), ([[5.0, 5.0]], [0])])
     clean = Points.from_lists([([[1.0, 2.0]], [0]), ([[5.0, 5.0]], [0])])
     loss = losses.make(name)
     assert float(loss(logits, points.where(points.xy[..., 0] < 8))) == pytest.approx(float(loss(logits, clean)))
-    assert loss(logits[1:], points[1:]) == loss(logits[1:], clean[1:])
-    with pytest.raises(ValueError, match="x reaches from 1 to 99"):
+    assert float(loss(logits[1:], points[1:])) == pytest.approx(float(loss(logits[1:], clean[1:])))
+    with pytest.raises(ValueError, match=r"x reaches from 1 to 99|one image has 2"):
         loss(logits, points)
 
 
