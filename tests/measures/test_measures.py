@@ -97,6 +97,8 @@ def test_points_are_compared_with_maps_in_pixels_of_the_maps():
 
 def test_key_points_are_measured_by_the_share_that_is_near():
     assert measure(*worked(), ["pck"]) == {"pck": 0.5}
+    several = Split(labelled([(0.0, 0.0, 0), (9.0, 0.0, 0)]))
+    assert math.isnan(measure(worked()[0], several, ["pck"])["pck"])  # which are no key points
 
 
 def test_the_first_step_that_reaches_an_ap_is_read_from_the_curve():

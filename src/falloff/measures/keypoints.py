@@ -1,7 +1,19 @@
-"""Metrics of key points: at most one labelled point of a class in an image."""
+"""Metrics of key points: at most one labelled point of a class in an image; NaN where there are more."""
 
-from falloff.measures.base import RADIUS, Metric
-from falloff.metrics.keypoints import pck
+from __future__ import annotations
 
-PCK = Metric(name="pck", title=f"PCK at {RADIUS:g} px",
-             of=lambda m: pck(m.prediction.points, m.dataset.points, threshold=RADIUS))
+import math
+
+from falloff.measures.base import RADIUS, Measured, Metric
+from falloff.metrics import keypoints
+
+
+def pck(measured: Measured) -> float:
+    """The share of key points whose best prediction is near."""
+    truth = measured.dataset.points
+    if truth.max_per_class() > 1:
+        return math.nan
+    return keypoints.pck(measured.prediction.points, truth, threshold=RADIUS)
+
+
+PCK = Metric(name="pck", title=f"PCK at {RADIUS:g} px", of=pck)
