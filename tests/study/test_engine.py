@@ -361,10 +361,10 @@ def test_a_worker_with_other_code_or_data_is_refused(farm, spots, tmp_path, monk
     assert not records(tmp_path / "runs")
 
 
-@pytest.mark.parametrize("part", ["run", "code", "data", "torch"])
+@pytest.mark.parametrize("part", ["run", "code", "libraries", "data"])
 def test_a_worker_names_the_part_in_which_it_differs(spots, tmp_path, part):
     asked = store.identity(TINY) | {part: "other"}
-    assert engine._train(TINY, asked, Store(tmp_path), train) == (
+    assert engine._train(TINY, asked, Store(tmp_path), (), train) == (
         f"the worker's {part} differ from those of the process that asks"
     )
     assert not records(tmp_path)
@@ -386,7 +386,7 @@ def test_an_address_where_no_scheduler_answers_is_named(refused):
 
 
 def row(ap, loss="bce", rate=0.003):
-    return {"val_ap": ap, "loss": loss, "learning_rate": rate}
+    return {"ap": ap, "watched": ("ap",), "loss": loss, "learning_rate": rate}
 
 
 @pytest.fixture
@@ -407,10 +407,10 @@ def test_a_log_gets_lines_with_what_is_done_and_left_and_the_best_so_far(clock, 
     shown.close()
     assert capsys.readouterr().err.splitlines() == [
         "runs: 1 of 5 stored, 4 to do",
-        "runs: 2 done, 3 left, about 0:30 to go; best val_ap 0.250 (bce, rate 0.003)",
-        "runs: 2 done, 1 failed, 2 left, about 0:20 to go; best val_ap 0.250 (bce, rate 0.003)",
-        "runs: 3 done, 1 failed, 1 left, about 0:10 to go; best val_ap 0.500 (mse, rate 0.01)",
-        "runs: 4 done, 1 failed, 0 left, after 0:40; best val_ap 0.500 (mse, rate 0.01)",
+        "runs: 2 done, 3 left, about 0:30 to go; best ap on validation images 0.250 (bce, rate 0.003)",
+        "runs: 2 done, 1 failed, 2 left, about 0:20 to go; best ap on validation images 0.250 (bce, rate 0.003)",
+        "runs: 3 done, 1 failed, 1 left, about 0:10 to go; best ap on validation images 0.500 (mse, rate 0.01)",
+        "runs: 4 done, 1 failed, 0 left, after 0:40; best ap on validation images 0.500 (mse, rate 0.01)",
     ]
 
 
@@ -434,7 +434,7 @@ def test_nothing_is_shown_when_nothing_is_to_do(capsys, monkeypatch, style):
 
 
 def test_none_is_silent_and_a_bar_is_a_bar(capsys, monkeypatch):
-    for style, parts in (("none", []), ("bar", ["runs", "2/2", "best val_ap 0.250 (bce, rate 0.003)"])):
+    for style, parts in (("none", []), ("bar", ["runs", "2/2", "best ap on validation images 0.250 (bce, rate 0.003)"])):
         monkeypatch.setenv(progress.STYLE, style)
         shown = Progress(total=2, stored=1)
         shown.advance(row(0.25))

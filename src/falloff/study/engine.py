@@ -66,7 +66,7 @@ def run(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
     rows, runs = [], list(runs)
     for one, (stored, numbers, error) in zip(runs, _finished(runs, store or Store()), strict=True):
         rows.append((one.describe() if stored is None else flat(stored, *numbers)) | {"failure": error})
-    return _table(rows)
+    return _table(rows, [*FINAL.metrics, *(f"val_{name}" for name in VALIDATION.metrics), "seconds"])
 
 
 def measured(
@@ -101,11 +101,13 @@ def measured(
     rows, runs = [], list(runs)
     for one, (_, numbers, error) in zip(runs, _finished(runs, store or Store(), (asked,)), strict=True):
         rows.append(one.describe() | (numbers[0] if numbers else {}) | {"failure": error})
-    return _table(rows)
+    return _table(rows, metrics)
 
 
-def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def _table(rows: list[dict[str, Any]], measured: Sequence[str]) -> pd.DataFrame:
+    """Rows as a table that has a column for each number, also where every run failed."""
     table = pd.DataFrame(rows)
+    table = table.reindex(columns=[*table, *(name for name in measured if name not in table)])
     return table.assign(failure=table["failure"].astype(object).where(table["failure"].notna(), None))
 
 

@@ -209,6 +209,8 @@ class Store:
         with self._locked(name):
             record = self.get(run)  # another process may have just finished it
             if record is None:
+                for one in asked:  # a split that is missing is named before the training, not after it
+                    data.load(run.dataset, one.split, run.size)
                 checkpoint = Checkpoint(self.folder / "checkpoints" / f"{name}.pt")
                 record = train(run, checkpoint=checkpoint)
                 self.put(record)
