@@ -90,7 +90,7 @@ def check_option(owner: str, option: str, known: Iterable[str]) -> None:
     """Raise ValueError unless ``owner`` has such an option; the message gives the nearest."""
     known = tuple(known)
     if option not in known:
-        raise ValueError(f"{owner} has no option {option!r}{_nearest(option, known)}; it has: {', '.join(known)}")
+        raise ValueError(f"{owner} has no option {option!r}{nearest(option, known)}; it has: {', '.join(known)}")
 
 
 def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
@@ -107,7 +107,7 @@ def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
     module, colon, attribute = str(name).partition(":")
     if not colon:
         if name not in table:
-            raise ValueError(f"no {kind} is named {name!r}{_nearest(name, table)}; known: {', '.join(table)}")
+            raise ValueError(f"no {kind} is named {name!r}{nearest(name, table)}; known: {', '.join(table)}")
         return table[name]
     if not (attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))):
         raise ValueError(f"{kind} {name!r} must be written 'module:Name'")
@@ -116,10 +116,11 @@ def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
     except ImportError as error:
         raise ValueError(f"{kind} {name!r}: the module cannot be imported: {error}") from error
     if not hasattr(found, attribute):
-        raise ValueError(f"{kind} {name!r}: the module has no {attribute!r}{_nearest(attribute, vars(found))}")
+        raise ValueError(f"{kind} {name!r}: the module has no {attribute!r}{nearest(attribute, vars(found))}")
     return getattr(found, attribute)
 
 
-def _nearest(name: object, known: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[str]) -> str:
+    """The known name most like an unknown one, as a question that ends an error; "" where none is like it."""
     near = get_close_matches(str(name), known, n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""

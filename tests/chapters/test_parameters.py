@@ -3,7 +3,6 @@
 import ast
 import builtins
 import enum
-import importlib.util
 import json
 import keyword
 import math
@@ -11,27 +10,15 @@ import shlex
 import tomllib
 import unicodedata
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from projects import CELL
 
-from falloff.chapters import parameters, stamp
+from falloff.chapters import parameters
 
-ROOT = Path(__file__).resolve().parents[2]
-
-CELL = """
-steps: int = 200  # optimiser steps; [1, 100000]
-rate: float = 0.003  # learning rate; [1e-6, 1]
-loss: str = "focal"  # which loss; {bce, focal, mse}
-title: str = "a # b"  # shown above the figure
-fast: bool = False  # skip the slow part
-seeds: list[int] = [0, 1]  # one run each; [0, 99]
-rates: list[float] = [0.1]  # to choose from
-labels: list[str] = ["one"]  # names of the curves
-"""
 DECLARED = parameters.schema(CELL)
 DEFAULTS = {name: parameter.default for name, parameter in DECLARED.items()}
 
@@ -403,7 +390,6 @@ NEARLY = {
     "str": ("\ud800", "a\udcff", "\ud83d\ude42", None, True, 3, 0.5, b"a", "", " a ", "a,b", "\u3000a"),
     "bool": ("yes", "on", "1", 1, 0, "", " true", "t", None, "TRUE", "False"),
 }
-PLAIN_TEXT = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=10)
 
 
 @st.composite
@@ -592,81 +578,3 @@ def test_whatever_is_given_is_read_as_what_it_says_or_refused_by_name(file, draw
         assert repr(tomllib.loads(text)) == repr(dict(values))
         from_toml = checked(declared, parameters.from_file(file(text)))
         assert repr(from_toml) == repr(found)
-
-
-# The table.
-
-
-def rows(text):
-    """The cells of a table as a reader sees them."""
-    from docutils import nodes
-    from docutils.core import publish_doctree
-    from myst_parser.parsers.docutils_ import Parser
-
-    tree = publish_doctree(text, parser=Parser(), settings_overrides={"halt_level": 2, "report_level": 2})
-    assert [type(node) for node in tree.children] == [nodes.table]
-    return [[entry.astext() for entry in row.findall(nodes.entry)] for row in tree.findall(nodes.row)]
-
-
-def test_the_table_says_what_the_cell_says():
-    assert rows(stamp.parameters_table(DECLARED, {})) == [
-        ["Name", "Kind", "Default", "Allowed", "Meaning"],
-        ["steps", "int", "200", "1\xa0to\xa0100000", "optimiser steps"],
-        ["rate", "float", "0.003", "1e-6\xa0to\xa01", "learning rate"],
-        ["loss", "str", "focal", "bce, focal, mse", "which loss"],
-        ["title", "str", "a # b", "–", "shown above the figure"],
-        ["fast", "bool", "false", "true, false", "skip the slow part"],
-        ["seeds", "list[int]", "0, 1", "each 0\xa0to\xa099", "one run each"],
-        ["rates", "list[float]", "0.1", "–", "to choose from"],
-        ["labels", "list[str]", "one", "–", "names of the curves"],
-    ]
-    assert stamp.parameters_table(DECLARED, DEFAULTS) == stamp.parameters_table(DECLARED, {})
-    assert stamp.parameters_table({}, {}) == ""
-
-
-def test_the_table_shows_a_run_that_differs():
-    text = stamp.parameters_table(DECLARED, DEFAULTS | {"steps": 9, "seeds": [0, 1, 2]})
-    assert [row[3] for row in rows(text)] == [
-        "This run", "9", "0.003", "focal", "a # b", "false", "0, 1, 2", "0.1", "one",
-    ]
-    assert text.count("**") == 4 and "**`9`**" in text and "**`0, 1, 2`**" in text
-
-
-@settings(max_examples=150)
-@given(PLAIN_TEXT, st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=10), HELD)
-@example("1. `a` *b* _c_ [d](e) {f}`g` <h> &amp; $i$ \\", "``", "\n```")
-@example("- a", "`", "")
-@example("% a", "``a`", " a ")
-@example("+++", "'", ":::")
-def test_the_table_shows_any_text_as_itself(meaning, choice, default):
-    declared = {
-        "one": parameters.Parameter("one", "str", default, meaning),
-        "two": parameters.Parameter("two", "str", choice, "", (choice,)),
-    }
-    _, one, two = rows(stamp.parameters_table(declared, {}))
-    assert one[4] == meaning and two[3] == choice
-    assert one[2] in (default, repr(default)) and two[2] in (choice, repr(choice))
-
-
-@pytest.fixture(scope="module")
-def executed():
-    """The Sphinx extension that puts a run's outputs into a page."""
-    spec = importlib.util.spec_from_file_location("executed", ROOT / "book" / "_extensions" / "executed.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize("values", [DEFAULTS, DEFAULTS | {"steps": 9}])
-def test_a_page_has_the_table_in_place_of_the_cell(executed, values):
-    cell = {"cell_type": "code", "id": "a", "metadata": {"tags": ["parameters"]}, "source": CELL.splitlines(True)}
-    ran = cell | {"outputs": [], "execution_count": 1}
-    injected = ran | {"metadata": {"tags": ["injected-parameters"]}, "source": "steps = 9"}
-    clean = {"cells": [cell], "metadata": {}}
-    before = json.dumps(clean)
-    whole = {"falloff": {"profile": "quick", "parameters": values}}
-    page = executed.merge(clean, {"cells": [ran, injected], "metadata": whole})
-    folded, shown = page["cells"]
-    assert folded["source"] == cell["source"] and folded["metadata"]["tags"] == ["parameters", "hide-input"]
-    assert stamp.parameters_table(DECLARED, values) in shown["source"]
-    assert json.dumps(clean) == before

@@ -17,6 +17,7 @@ import yaml
 
 from falloff import digests, profiles, sets
 from falloff.chapters import parameters
+from falloff.checks import nearest
 from falloff.project import project_root
 
 _WORDS = ("claim", "what", "planned")  # of an entry in data/claims.yml: they decide nothing
@@ -130,7 +131,7 @@ def find(name: str) -> Chapter:
     """
     known = [chapter.name for chapter in find_all()]
     if name not in known:
-        hint = parameters.nearest(name, known)
+        hint = nearest(name, known)
         raise ValueError(f"no chapter is named {name!r}{hint}; known: {', '.join(known)}")
     return Chapter(name)
 

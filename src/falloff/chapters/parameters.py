@@ -17,10 +17,11 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from reprlib import repr as shown  # at most some 30 characters of a text, 40 digits, six items
 from typing import Any
+
+from falloff.checks import nearest
 
 _ITEM = {"int": "an integer", "float": "a finite number", "str": "a string in UTF-8", "bool": "true or false"}
 KINDS = (*_ITEM, "list[int]", "list[float]", "list[str]")
@@ -133,12 +134,6 @@ def from_file(path: str | Path) -> dict[str, Any]:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} must be a TOML file of parameters: {error}") from error
-
-
-def nearest(name: object, known: Iterable[str]) -> str:
-    """The known name that is most like an unknown one, as a question for an error; "" where none is like it."""
-    near = get_close_matches(str(name), known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _items(given: object) -> list | tuple:

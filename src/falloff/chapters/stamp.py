@@ -56,7 +56,7 @@ def provenance_cell(stamp: Mapping[str, Any]) -> nbformat.NotebookNode:
     changed = stamp["changed"]
     own = f"with {', '.join(f'`{name}`' for name in changed)} changed" if changed else "nothing changed"
     values = [literal(f"{name} = {value!r}") for name, value in stamp["parameters"].items()]
-    code = digests.of_text(json.dumps(stamp["fingerprint"]["code"]))
+    code = digests.of_text(json.dumps(stamp["fingerprint"]["code"], sort_keys=True))
     shown = {
         "Profile": f"{stamp['profile']}, {own}",
         "Parameters": ", ".join(values) or "none",
@@ -70,7 +70,7 @@ def provenance_cell(stamp: Mapping[str, Any]) -> nbformat.NotebookNode:
         "Finished": f"{stamp['finished']}, after {stamp['seconds']:g} s (stored runs are reused)",
     }
     table = _list_table([":class: provenance"], [(name, value.replace("\n", " ")) for name, value in shown.items()])
-    plain = json.dumps(stamp).replace("<", "\\u003c")  # nothing in it may end the element
+    plain = json.dumps(stamp, sort_keys=True).replace("<", "\\u003c")  # nothing in it may end the element
     text = (f"## Where these numbers came from\n\n{table}\n"
             f"```{{raw}} html\n<script type=\"application/json\" id=\"provenance\">{plain}</script>\n```\n")
     return nbformat.v4.new_markdown_cell(text, metadata={"tags": ["provenance"]}, id="provenance")
