@@ -47,8 +47,8 @@ class Claims(SphinxDirective):
         chapter = chapters.Chapter(claim.chapter)
         self.env.note_dependency(str(chapter.executed))
         link = f"[Chapter {int(claim.chapter[:2])}](../notebooks/{claim.chapter})"
-        asked = "; ".join(test.asked() for test in claim.tests)
-        judged, stamp = evidence(chapter, claim)
+        asked = "; ".join(criterion.in_words() for criterion in claim.criteria)
+        judged, stamp = evidence(chapter, claim) if claim.experiment else (claim.judge(), {})
         if judged is None:
             return "**stale**", f"{asked}. {link} must run again: `make book`"
         numbers = ", ".join(shown(effect) for effect in judged.effects)

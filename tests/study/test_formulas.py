@@ -1,0 +1,59 @@
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from falloff import heatmaps, losses
+from falloff.points import Points
+from falloff.study import formulas
+
+PROJECT = Path(__file__).parents[2]
+
+
+def test_bce_charges_background_the_same_near_a_point_and_far_from_it():
+    assert formulas.charge_ratio() == 1.0
+    assert formulas.charge_ratio(away=1, size=9) == 1.0
+
+
+@pytest.mark.parametrize(("beta", "sigma"), [(4.0, 1.5), (1.0, 1.5), (4.0, 3.0), (2.0, 0.7)])
+def test_nearness_lowers_the_charge_by_the_factor_of_the_paper(beta, sigma):
+    # Law and Deng 2018, equation 1: (1 - y)^beta, with y of the Gaussian one pixel away.
+    factor = (1 - math.exp(-1 / (2 * sigma**2))) ** beta
+    assert formulas.near(beta=beta, sigma=sigma) == pytest.approx(factor, rel=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 2.0, 3.0])
+def test_labelled_pixels_are_charged_as_by_focal_loss(alpha):
+    assert formulas.at_label(alpha=alpha) == 0.0
+
+
+@pytest.mark.parametrize("beta", [1.0, 4.0])
+def test_far_background_is_charged_as_by_focal_loss_but_for_the_tail_of_the_gaussian(beta):
+    assert 0 <= formulas.far(beta=beta) <= 1 - (1 - math.exp(-18)) ** beta + 1e-12
+
+
+def chapter_numbers(chapter, claim, names):
+    """The numbers by which a chapter's cell judges a claim: the cell runs here, among some names."""
+    cells = json.loads((PROJECT / "notebooks" / f"{chapter}.ipynb").read_text(encoding="utf-8"))["cells"]
+    [source] = [text for cell in cells if f'claims.judge("{claim}"' in (text := "".join(cell["source"]))]
+    found = {}
+    judge = SimpleNamespace(judge=lambda name, **numbers: found.update(numbers))
+    nothing = SimpleNamespace(**dict.fromkeys(("number", "claim", "table"), lambda *args, **options: None))
+    exec(source, {"claims": judge, "plots": nothing, "losses": losses, "math": math, "np": np, "pd": pd, "torch": torch,
+                  "Points": Points, **names})
+    return {name.replace("_", "-"): value for name, value in found.items()}
+
+
+def test_chapters_compute_the_same_numbers():
+    point = Points(torch.tensor([[[20.0, 11.0]]]), torch.tensor([[0]]), torch.tensor([[True]]))
+    labels = heatmaps.positives(point, (48, 48), 1)
+    place = {"labels": labels, "scene": 0, "kind": 0, "row": 11, "column": 20, "height": 48, "width": 48}
+    found = chapter_numbers("01_cross_entropy", "C1", place)
+    aware = {"alpha": 2.0, "beta": 4.0, "sigma": 1.5}
+    found |= chapter_numbers("04_distance_aware_loss", "C6", {"aware": aware, **aware})
+    assert found == {name: number() for name, number in formulas.NUMBERS.items()}
