@@ -9,7 +9,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 CPU_BUILDS := https://download.pytorch.org/whl/cpu
 FLOCK := $(shell command -v flock)
 # Run a second time with every signature's types and shapes checked as it is called.
-TYPED := $(addprefix tests/test_,$(addsuffix .py,points heatmaps losses decode data training)) tests/metrics tests/measures
+TYPED := $(addprefix tests/test_,$(addsuffix .py,checks points heatmaps losses decode data training)) tests/metrics tests/measures
 
 .DEFAULT_GOAL := help
 .PHONY: help book test test-faults test-cluster run serve clean lint lock plan record verify bench bench-engine ready

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from falloff.heatmaps import check_positive, nearest_pixel
+from falloff.checks import check_at_least_zero, check_positive
+from falloff.heatmaps import nearest_pixel
 from falloff.losses import normalizers
 from falloff.losses.autograd import is_readable
-from falloff.losses.dense import check_at_least_zero
 from falloff.losses.normalizers import Normalizer, RunningMean
 from falloff.points import Points
 

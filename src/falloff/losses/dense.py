@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from falloff.heatmaps import check_positive
+from falloff.checks import check_above, check_at_least_zero, check_positive, check_share
 from falloff.losses import charges
 from falloff.losses.autograd import elementwise, is_readable
 
@@ -87,9 +87,7 @@ def focal(
     labels = check_maps(logits, labels=labels)
     check_at_least_zero("gamma", gamma)
     if alpha is not None:
-        check_at_least_zero("alpha", alpha)
-    if alpha is not None and alpha > 1.0:
-        raise ValueError(f"alpha must be None or in [0, 1], got {alpha!r}")
+        check_share("alpha", alpha)
     weight_1, weight_0 = (1.0, 1.0) if alpha is None else (alpha, 1.0 - alpha)
     return elementwise(charges.focal, logits, labels, gamma, weight_1, weight_0)
 
@@ -350,18 +348,3 @@ def check_shape(logits: Tensor, name: str, value: Tensor) -> None:
         raise TypeError(f"logits must be floating point, got {logits.dtype}")
     if value.shape != logits.shape:
         raise ValueError(f"{name} must have the logits' shape {tuple(logits.shape)}, got {tuple(value.shape)}")
-
-
-def check_at_least_zero(name: str, value: float) -> None:
-    """Raise unless ``value`` is a finite number of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not 0.0 <= value < float("inf"):
-        raise ValueError(f"{name} must be finite and at least 0, got {value!r}")
-
-
-def check_above(name: str, value: float, bound: float) -> None:
-    """Raise unless ``value`` is a finite number above ``bound``."""
-    check_at_least_zero(name, value)
-    if not value > bound:
-        raise ValueError(f"{name} must be above {bound:g}, got {value!r}")

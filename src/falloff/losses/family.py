@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import MISSING, fields
-from difflib import get_close_matches
-from typing import get_args, get_type_hints
 
-from falloff.losses import normalizers
+from falloff import checks
 from falloff.losses.base import PointLoss
 from falloff.losses.pixelwise import (
     BCE,
@@ -45,11 +43,8 @@ def options(name: str) -> dict[str, object]:
     Raises:
         ValueError: no loss has this name; the message gives the nearest.
     """
-    if name not in _FAMILY:
-        near = get_close_matches(str(name), names(), n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"no loss is named {name!r}{hint}; known: {', '.join(names())}")
-    return {f.name: f.default for f in fields(_FAMILY[name]) if f.init and f.default is not MISSING}
+    loss = checks.choose("loss", name, _FAMILY)
+    return {f.name: f.default for f in fields(loss) if f.init and f.default is not MISSING}
 
 
 def modules() -> dict[str, str]:
@@ -79,12 +74,8 @@ def make(name: str, **given: object) -> PointLoss:
         >>> loss(logits, points).backward()
     """
     known = options(name)
-    for option, value in given.items():
-        if option not in known:
-            near = get_close_matches(option, known, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(f"{name} has no option {option!r}{hint}; it has: {', '.join(known)}")
-        _check_option(name, option, value)
+    for option in given:
+        checks.check_option(name, option, known)
     return _FAMILY[name](**given)
 
 
@@ -101,8 +92,7 @@ def prior_bias(probability: float) -> float:
 
     Source: Lin et al. 2017, section 4.1 (their prior: 0.01).
     """
-    if isinstance(probability, bool) or not isinstance(probability, (int, float)):
-        raise TypeError(f"probability must be a number, got {probability!r}")
+    checks.check_number("probability", probability)
     if not 0.0 < probability < 1.0:
         raise ValueError(f"probability must be in (0, 1), got {probability!r}")
     return -math.log((1.0 - probability) / probability)
@@ -128,13 +118,3 @@ def best_constant(loss: PointLoss, points: Points, size: tuple[int, ...], classe
     if not isinstance(loss, PointLoss):
         raise TypeError(f"loss must come from losses.make(...), got {loss!r}")
     return loss.best_constant(points, tuple(size), classes)
-
-
-def _check_option(name: str, option: str, value: object) -> None:
-    hint = get_type_hints(_FAMILY[name])[option]
-    if option == "normalizer":
-        normalizers.check(value)
-    elif isinstance(value, bool) or not (
-        isinstance(value, (int, float)) or (value is None and type(None) in get_args(hint))
-    ):
-        raise TypeError(f"{name}: {option} must be a number{' or None' if get_args(hint) else ''}, got {value!r}")

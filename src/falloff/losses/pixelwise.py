@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d, max_pool3d
 
 from falloff import heatmaps
+from falloff.checks import check_above, check_share
 from falloff.heatmaps import Stamp
 from falloff.losses import charges
 from falloff.losses.autograd import drawn_weights, elementwise, is_channels_last, targets, total, work_dtype
 from falloff.losses.base import NormalizedLoss, halved, kept_points
 from falloff.losses.charges import Charge
-from falloff.losses.dense import check_above
 from falloff.points import Points
 
 
@@ -133,7 +133,7 @@ class Focal(PixelLoss):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.alpha is not None:
-            heatmaps.check_share("alpha", self.alpha)
+            check_share("alpha", self.alpha)
 
     def charge(self, x: Tensor, heat: Tensor, positive: Tensor) -> Charge:
         weight_1, weight_0 = (1.0, 1.0) if self.alpha is None else (self.alpha, 1.0 - self.alpha)

@@ -10,11 +10,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from falloff import heatmaps
-from falloff.heatmaps import Near, Stamp, check_positive
+from falloff.checks import check_at_least_zero, check_positive
+from falloff.heatmaps import Near, Stamp
 from falloff.losses import charges
 from falloff.losses.autograd import elementwise, is_readable, work_dtype
 from falloff.losses.base import NormalizedLoss, PointLoss, halved, kept_points, refuse_not_finite
-from falloff.losses.dense import check_at_least_zero, check_maps, check_shape
+from falloff.losses.dense import check_maps, check_shape
 from falloff.points import Points
 
 
