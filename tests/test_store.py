@@ -127,7 +127,7 @@ def changed_by(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("file", "of_these", "not_of"),
-    [("losses/whole.py", {"dice", "dsnt"}, {"bce", "mse"}), ("losses/pixelwise.py", {"bce", "mse"}, {"dice", "dsnt"})],
+    [("losses/spatial.py", {"dsnt"}, {"bce", "dice"}), ("losses/squared_error.py", {"mse"}, {"bce", "dsnt"})],
 )
 def test_a_loss_changes_the_keys_of_its_own_modules_runs_alone(changed_by, file, of_these, not_of):
     changed = changed_by(file)
@@ -137,7 +137,7 @@ def test_a_loss_changes_the_keys_of_its_own_modules_runs_alone(changed_by, file,
 @pytest.mark.parametrize(
     "file",
     ["training.py", "metrics/matching.py", "decode.py", "heatmaps.py", "points.py", "data/digits.py", "data/npz.py",
-     "models/unet.py", "losses/base.py", "losses/normalizers.py", "losses/charges.py", "losses/autograd.py"],
+     "models/unet.py", "losses/base.py", "losses/normalizers.py", "losses/inputs.py", "losses/autograd.py"],
 )
 def test_what_every_run_computes_with_changes_every_key(changed_by, file):
     assert changed_by(file) == set(losses.names())
