@@ -138,7 +138,7 @@ def test_a_runs_code_holds_all_that_computes_its_numbers():
     found = digests.closure(["falloff.training"])
     assert {
         f"falloff.{name}"
-        for name in ("points", "heatmaps", "decode", "metrics", "training", "losses.charges", "losses.dense",
-                     "losses.family", "data.digits", "data.npz", "models.unet")
+        for name in ("points", "heatmaps", "decode", "metrics", "training", "losses.sigmoid", "losses.starts",
+                     "losses.focal_loss", "data.digits", "data.npz", "models.unet")
     } <= found
     assert not any(name.startswith(("falloff.plots", "falloff.study", "falloff.cli")) for name in found)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
+from falloff.checks import check_count, check_number, check_one_of, is_whole
 from falloff.points import Points
 
 Refinement = Literal["none", "quarter", "parabola", "log-parabola", "soft-argmax", "offsets"]
@@ -149,14 +150,12 @@ def _check(
         raise TypeError("scores must be a floating point tensor")
     if scores.ndim != 4:
         raise ValueError(f"scores must have shape (batch, classes, height, width), got {tuple(scores.shape)}")
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ValueError(f"count must be an integer above 0, got {count!r}")
-    if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, (int, float))):
-        raise TypeError(f"threshold must be None or a number, got {threshold!r}")
-    if not isinstance(window, int) or isinstance(window, bool) or window < 1 or window % 2 == 0:
+    check_count("count", count)
+    if threshold is not None:
+        check_number("threshold", threshold)
+    if not (is_whole(window) and window > 0 and window % 2 == 1):
         raise ValueError(f"window must be an odd integer, at least 1, got {window!r}")
-    if refine not in get_args(Refinement):
-        raise ValueError(f"refine must be one of {', '.join(get_args(Refinement))}, got {refine!r}")
+    check_one_of("refine", refine, get_args(Refinement))
     if (refine == "offsets") != (offsets is not None):
         raise ValueError(f"offsets and refine='offsets' go together, got refine={refine!r}")
     if offsets is not None:

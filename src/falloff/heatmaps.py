@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from falloff.checks import check_count, check_one_of, check_positive, check_share, check_size
 from falloff.points import Points
 
 Merge = Literal["max", "noisy-or"]
@@ -47,7 +48,9 @@ class Stamp:
             ValueError: ``size`` or ``classes`` out of range, a point outside the picture, a label outside
                 ``[0, classes)``.
         """
-        size, classes = check_size(size), check_classes(classes)
+        check_size("size", size)
+        check_count("classes", classes)
+        size = tuple(size)
         if not torch.compiler.is_compiling():  # a compiled step cannot raise on values: it would be compiled per batch
             points.check_inside(size, classes)
         classes = 1 if any_class else classes
@@ -185,8 +188,7 @@ def render(
 
     Source: Tompson et al. 2014; merged by the maximum as in Law and Deng 2018, section 3.2.
     """
-    if merge not in get_args(Merge):
-        raise ValueError(f"merge must be one of {', '.join(get_args(Merge))}, got {merge!r}")
+    check_one_of("merge", merge, get_args(Merge))
     if isinstance(sigma, Tensor):
         points, sigma = replace(points, sigma=sigma), 1.0
     check_positive("sigma", sigma)
@@ -278,34 +280,3 @@ def object_radius(height: float, width: float, min_iou: float = 0.7) -> float:
     shrink = (total - math.sqrt(total**2 - 4 * area * (1 - min_iou))) / 4
     grow = (-total + math.sqrt(total**2 + 4 * area * (1 - min_iou) / min_iou)) / 4
     return min(shift, shrink, grow)
-
-
-def check_size(size: Sequence[int]) -> tuple[int, ...]:
-    """``size`` when it is two or three whole numbers above 0, else an error that says so."""
-    whole = isinstance(size, (tuple, list, torch.Size)) and len(size) in (2, 3)
-    if not whole or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in size):
-        raise ValueError(f"size must be (height, width) or (depth, height, width), integers above 0, got {size!r}")
-    return tuple(size)
-
-
-def check_classes(classes: int) -> int:
-    """``classes`` when it is a whole number above 0, else an error that says so."""
-    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
-        raise ValueError(f"classes must be an integer above 0, got {classes!r}")
-    return classes
-
-
-def check_positive(name: str, value: float) -> None:
-    """Raise unless ``value`` is a finite number above 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be finite and above 0, got {value!r}")
-
-
-def check_share(name: str, value: float) -> None:
-    """Raise unless ``value`` is a number in [0, 1]."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name} must be in [0, 1], got {value!r}")

@@ -192,7 +192,7 @@ ADDED = {
         """,
 }
 ROWS = [
-    ("losses/__init__.py", "BCE, ", "BCE, New, ", "from falloff.losses.new import New\n"),
+    ("losses/__init__.py", "        DSNT,\n", "        DSNT,\n        New,\n", "from falloff.losses.new import New\n"),
     ("models/__init__.py", '"unet": UNet', '"unet": UNet, "new": New', "from falloff.models.new import New\n"),
     ("systems/__init__.py", '"heatmap": Heatmap', '"heatmap": Heatmap, "new": New',
      "from falloff.systems.new import New\n"),

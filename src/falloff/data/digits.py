@@ -63,11 +63,9 @@ def scenes(
     Raises:
         ValueError: an argument out of range.
     """
-    if split not in _SEEDS:
-        raise ValueError(f"split must be one of {', '.join(_SEEDS)}, got {split!r}")
+    checks.check_one_of("split", split, _SEEDS)
     for name, value, least in (("count", count, 1), ("size", size, 64), ("seed", seed, 0)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{name} must be an integer, at least {least}, got {value!r}")
+        checks.check_whole(name, value, least)
     rng = default_rng(SeedSequence([seed, _SEEDS[split]]))
     xy, valid = _places(rng, count, size)
     images, labels = _handwriting(split)

@@ -15,8 +15,12 @@ import torch
 from torch import Tensor
 
 from falloff.heatmaps import Stamp
-from falloff.losses.charges import Charge
 from falloff.points import Points
+
+# What a loss charges each element of some logits x, and the slope of that charge, d value / d x. Slopes are written out
+# because they come almost free with the value, keep one map where autograd would keep seven, and stay finite where its
+# chain of powers does not (a slope of ``p ** gamma`` is infinite at p = 0 when gamma < 1).
+Charge = tuple[Tensor, Tensor]
 
 COMPILED_FROM = 2**18  # elements of the logits; a compiler's start-up costs more than it saves on smaller maps
 COMPILED_PRESS_FROM = 2**16  # pixels near points, likewise

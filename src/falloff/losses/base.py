@@ -1,20 +1,22 @@
-"""What every loss of the family shares: its call, its checks, what a decoder reads."""
+"""What every loss shares: its call, its options, what a decoder reads, and the pixels of its points."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from falloff.heatmaps import check_positive, nearest_pixel
-from falloff.losses import normalizers
-from falloff.losses.autograd import is_readable
-from falloff.losses.dense import check_at_least_zero
-from falloff.losses.normalizers import Normalizer, RunningMean
+from falloff import heatmaps
+from falloff.checks import check_at_least_zero, check_positive
+from falloff.heatmaps import Near, nearest_pixel
+from falloff.losses.autograd import is_readable, work_dtype
+from falloff.losses.inputs import check_finite, check_logits
+from falloff.losses.normalizers import Normalizer, RunningMean, check_normalizer, shares
 from falloff.points import Points
 
 
@@ -47,6 +49,9 @@ class PointLoss:
     at_least_zero: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
+        for option in fields(self):  # NumPy's numbers become Python's: a compiler takes them for arrays
+            if isinstance(value := getattr(self, option.name), np.generic):
+                object.__setattr__(self, option.name, value.item())
         for option in self.above_zero:
             check_positive(option, getattr(self, option))
         for option in self.at_least_zero:
@@ -59,7 +64,7 @@ class PointLoss:
         check_logits(logits, points, mask)
         value = self._total(logits, points, None if mask is None else mask.expand(logits.shape))
         if is_readable(value) and not torch.isfinite(value.detach()):
-            refuse_not_finite(logits, mask)
+            check_finite(logits, mask)
         return value
 
     def _total(self, logits: Tensor, points: Points, mask: Tensor | None) -> Tensor:
@@ -89,12 +94,12 @@ class NormalizedLoss(PointLoss):
     _running: RunningMean = field(default_factory=RunningMean, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        normalizers.check(self.normalizer)
+        check_normalizer("normalizer", self.normalizer)
         super().__post_init__()
 
     def shares(self, labelled: Tensor, kept: Tensor | int) -> Tensor:
         """What each image's sum is multiplied by: :func:`falloff.losses.normalizers.shares`."""
-        return normalizers.shares(self.normalizer, labelled, kept, self._running)
+        return shares(self.normalizer, labelled, kept, self._running)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {} if self._running.mean is None else {"running_mean": self._running.mean}
@@ -123,38 +128,8 @@ def kept_points(points: Points, mask: Tensor | None) -> Tensor:
     return points.valid if mask is None else points.valid & per_point(mask, points)
 
 
-def check_logits(logits: Tensor, points: Points, mask: Tensor | None) -> None:
-    if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        kind = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
-        raise TypeError(f"logits must be a floating point tensor, got {kind}")
-    if logits.ndim not in (4, 5):
-        raise ValueError(
-            f"logits must have shape (batch, classes, height, width) or, for a volume, (batch, classes, depth, "
-            f"height, width), got {tuple(logits.shape)}"
-        )
-    if not isinstance(points, Points):
-        raise TypeError(f"points must be falloff.points.Points, got {type(points).__name__}")
-    if len(points) != len(logits):
-        raise ValueError(f"logits hold {len(logits)} images, points {len(points)}: the two must be equal")
-    if mask is None:
-        return
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"mask must be a bool tensor, got {kind}")
-    fits = mask.ndim == logits.ndim and all(m in (1, n) for m, n in zip(mask.shape, logits.shape, strict=True))
-    if not fits:
-        raise ValueError(
-            f"mask must have as many axes as the logits {tuple(logits.shape)}, each as long or of length 1, as in "
-            f"(batch, 1, height, width); got {tuple(mask.shape)}"
-        )
-
-
-def refuse_not_finite(logits: Tensor, mask: Tensor | None) -> None:
-    """Name the first logit that is NaN or infinite, if there is one: a sum may also just be past the dtype's range."""
-    bad = ~torch.isfinite(logits) if mask is None else ~torch.isfinite(logits) & mask
-    if bool(bad.any()):
-        place = bad.nonzero()[0].tolist()
-        raise ValueError(
-            f"logits must be finite: {int(bad.sum())} of {logits.numel()} are not, the first at (image, class, "
-            f"{'slice, ' * (logits.ndim - 4)}row, column) {tuple(place)} is {logits[tuple(place)].item()}"
-        )
+def near_points(logits: Tensor, points: Points, mask: Tensor | None, sigma: float) -> tuple[Near, Tensor]:
+    """The pixels near points, and the heat of those that count, in the dtype of the work."""
+    near = heatmaps.near(points, tuple(logits.shape[2:]), logits.shape[1], sigma)
+    heat = torch.where(near.counts, near.heat, 0.0).to(work_dtype(logits))
+    return near, heat if mask is None else torch.where(mask.reshape(-1)[near.index], heat, 0.0)

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from falloff.checks import is_number
 from falloff.losses.autograd import is_plain
 
 NAMES = ("points", "image", "pixels", "running")
@@ -15,13 +16,12 @@ MOMENTUM = 0.9
 Normalizer = str | int | float
 
 
-def check(normalizer: Normalizer) -> None:
-    """Raise unless this is one of :data:`NAMES` or a finite number above 0."""
-    if isinstance(normalizer, str) and normalizer in NAMES:
+def check_normalizer(name: str, value: object) -> None:
+    """Raise ValueError unless ``value`` is one of :data:`NAMES` or a finite number above 0."""
+    if isinstance(value, str) and value in NAMES:
         return
-    is_number = isinstance(normalizer, (int, float)) and not isinstance(normalizer, bool)
-    if not is_number or not (math.isfinite(normalizer) and normalizer > 0):
-        raise ValueError(f"normalizer must be one of {', '.join(NAMES)}, or a number above 0, got {normalizer!r}")
+    if not (is_number(value) and math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be one of {', '.join(NAMES)}, or a number above 0, got {value!r}")
 
 
 class RunningMean:

@@ -117,7 +117,7 @@ def curves(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
     Runs that failed have no row.
     """
     rows = []
-    for stored, _, _ in _finished(runs, store or Store(), ()):
+    for stored, _, _ in _finished(runs, store or Store()):
         if stored is not None:
             rows += [stored["run"] | row for row in stored["curve"]]
     return pd.DataFrame(rows)

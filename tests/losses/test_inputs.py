@@ -1,0 +1,141 @@
+"""What a loss refuses."""
+
+import math
+
+import pytest
+import torch
+from family import NAMES, SIZE, scene
+from scenes import one
+
+from falloff import losses
+
+X = torch.zeros(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "named"),
+    [
+        (lambda: losses.focal(X.long(), X), TypeError, "logits must be floating point"),
+        (
+            lambda: losses.focal(X, X.long()),
+            TypeError,
+            "labels must be bool or floating point, got torch.int64",
+        ),
+        (
+            lambda: losses.focal(X, X[:1]),
+            ValueError,
+            r"labels must have the logits' shape \(2, 3\), got \(1, 3\)",
+        ),
+        (lambda: losses.focal(X, X - 0.1), ValueError, r"labels must be in \[0, 1\]"),
+        (lambda: losses.focal(X, X + torch.nan), ValueError, r"labels must be in \[0, 1\] and not NaN"),
+        (lambda: losses.focal(X, X, gamma=-1.0), ValueError, "gamma"),
+        (lambda: losses.focal(X, X, alpha=-0.1), ValueError, "alpha"),
+        (lambda: losses.weighted_bce(X, X, positive_weight=-1.0), ValueError, "positive_weight"),
+        (lambda: losses.weighted_bce(X, X + 1.5), ValueError, "labels"),
+        (lambda: losses.distance_aware(X, X, X), TypeError, "positives must be bool"),
+        (
+            lambda: losses.distance_aware(X, X[0].bool(), X),
+            ValueError,
+            "positives must have the logits' shape",
+        ),
+        (lambda: losses.distance_aware(X, X.bool(), X + 1.1), ValueError, r"heatmap must be in \[0, 1\]"),
+        (
+            lambda: losses.distance_aware(X, X.bool(), X[:, :2]),
+            ValueError,
+            "heatmap must have the logits' shape",
+        ),
+        (lambda: losses.mse(X, X - 1), ValueError, "heatmap"),
+        (lambda: losses.mse(X, X, scale=-1.0), ValueError, "scale"),
+        (lambda: losses.prior_bias(0.0), ValueError, "probability must be in .* got 0.0"),
+        (lambda: losses.prior_bias(1.0), ValueError, "probability"),
+        (lambda: losses.prior_bias(math.nan), ValueError, "probability"),
+    ],
+)
+@pytest.mark.bad_input
+def test_bad_arguments_of_the_elementwise_forms_are_named(call, error, named):
+    with pytest.raises(error, match=named):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("labels", "error"),
+    [
+        (X - 0.1, ValueError),
+        (X + 1.1, ValueError),
+        (X + torch.nan, ValueError),
+        (X[:1], ValueError),
+        (X.long(), TypeError),
+    ],
+)
+@pytest.mark.bad_input
+def test_bad_labels_of_bce_are_named(labels, error):
+    with pytest.raises(error, match="labels"):
+        losses.bce(X, labels)
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: losses.focal(X, X, alpha="a"), "alpha"),
+        (lambda: losses.prior_bias("a"), "probability"),
+    ],
+)
+@pytest.mark.bad_input
+def test_arguments_that_are_no_numbers_are_named(call, named):
+    with pytest.raises(TypeError, match=named):
+        call()
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("form", [losses.spatial_kl, losses.spatial_js, losses.dice, losses.tversky])
+def test_targets_of_the_dense_forms_are_checked(form):
+    logits = torch.zeros(2, 3, 4, 5)
+    for target in (torch.zeros(1, 1, 4, 5), torch.full_like(logits, 5.0), torch.full_like(logits, torch.nan)):
+        with pytest.raises(ValueError, match=r"heatmap|labels"):
+            form(logits, target)
+
+
+MAPS = torch.zeros(1, 2, 6, 8)
+
+
+@pytest.mark.parametrize(
+    ("logits", "points", "error", "named"),
+    [
+        (MAPS.long(), one(1.0, 1.0), TypeError, "logits must be a floating point tensor, got torch.int64"),
+        ([0.0], one(1.0, 1.0), TypeError, "logits must be a floating point tensor, got list"),
+        (MAPS[0], one(1.0, 1.0), ValueError, "logits must have shape"),
+        (MAPS.expand(3, -1, -1, -1), one(1.0, 1.0), ValueError, "logits hold 3 images, points 1"),
+        (MAPS, [[1.0, 1.0]], TypeError, "points must be falloff.points.Points, got list"),
+        (MAPS, one(8.0, 1.0), ValueError, "outside the picture: x"),
+        (MAPS, one(1.0, 1.0, label=2), ValueError, r"label 2 is not in \[0, 2\)"),
+    ],
+)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.bad_input
+def test_bad_maps_and_points_are_named(name, logits, points, error, named):
+    with pytest.raises(error, match=named):
+        losses.make(name)(logits, points)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_logit_that_is_nan_is_named_with_its_place(name):
+    logits = MAPS.clone()
+    logits[0, 1, 4, 3] = torch.nan
+    with pytest.raises(ValueError, match=r"logits must be finite.*\(0, 1, 4, 3\) is nan"):
+        losses.make(name)(logits, one(1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("mask", "error", "named"),
+    [
+        (torch.ones(2, 1, 5, 8, dtype=torch.bool), ValueError, r"mask must have as many axes .* got \(2, 1, 5, 8\)"),
+        (torch.ones(6, 8, dtype=torch.bool), ValueError, "mask must have as many axes"),
+        (torch.ones(2, 1, *SIZE), TypeError, "mask must be a bool tensor, got torch.float32"),
+        ([[True]], TypeError, "mask must be a bool tensor, got list"),
+    ],
+)
+@pytest.mark.bad_input
+def test_bad_masks_are_named(mask, error, named):
+    logits, points = scene()
+    with pytest.raises(error, match=named):
+        losses.make("bce")(logits, points, mask=mask)
