@@ -18,6 +18,8 @@ from falloff.study import recording
 from falloff.study.experiments import EXPERIMENTS
 from falloff.study.statistics import interval
 
+CHANGED = "**The code that made these numbers has changed since**; `make verify` replays a sample of them. "
+
 
 class Recorded(SphinxDirective):
     """One table for each profile and experiment that was recorded, and what was not."""
@@ -55,8 +57,7 @@ class Recorded(SphinxDirective):
                f"{manifest['machine']['model']}, PyTorch {manifest['versions']['torch']}, commit "
                f"`{manifest['commit'][:12]}`{'' if manifest['clean'] else ' with uncommitted changes'}. "
                + (f"At the edge of the grid of rates lies the best of {edge}. " if edge else "")
-               + ("" if recording.is_of_this_code(manifest, table) else
-                  "**These numbers were made by code that has changed since**; `make verify` replays a sample of them. ")
+               + ("" if recording.is_of_this_code(manifest, table) else CHANGED)
                + f"{{download}}`Every run <{source}.csv>`, {{download}}`manifest <{source}.json>`.")
 
 

@@ -434,7 +434,8 @@ def test_nothing_is_shown_when_nothing_is_to_do(capsys, monkeypatch, style):
 
 
 def test_none_is_silent_and_a_bar_is_a_bar(capsys, monkeypatch):
-    for style, parts in (("none", []), ("bar", ["runs", "2/2", "best ap on validation images 0.250 (bce, rate 0.003)"])):
+    said = "best ap on validation images 0.250 (bce, rate 0.003)"
+    for style, parts in (("none", []), ("bar", ["runs", "2/2", said])):
         monkeypatch.setenv(progress.STYLE, style)
         shown = Progress(total=2, stored=1)
         shown.advance(row(0.25))

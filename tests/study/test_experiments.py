@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 
 from falloff import losses, profiles
-from falloff.study import Store, compare, engine, experiments, protocol
-from falloff.study.experiments import EXPERIMENTS, Experiment
-from falloff.training import Record, Run
+from falloff.run import Run
+from falloff.study import Arm, Experiment, Store, compare, engine, experiments
+from falloff.study.experiments import EXPERIMENTS
+from falloff.study.store import FINAL
+from falloff.training import Record
 
 BASE = Run(steps=77)
 RATES = [1e-3, 3e-3, 3e-2]
@@ -22,14 +24,15 @@ def stored(tmp_path, monkeypatch):
     kept = Store()
 
     def put(run):
-        validation = {"ap": -abs(math.log(run.learning_rate / BEST[run.loss]))}
-        final = {"ap": run.learning_rate if run.seed == 0 else run.seed / 10}
+        unknown = dict.fromkeys(FINAL.metrics, math.nan)
+        validation = unknown | {"ap": -abs(math.log(run.learning_rate / BEST[run.loss]))}
+        final = unknown | {"ap": run.learning_rate if run.seed == 0 else run.seed / 10}
         curve = [{"step": run.steps, "ap": final["ap"]}]
-        kept.put(Record(run, curve, validation, final, 1.0, {}, {"model": "any"}, weights={}))
+        kept.put(Record(run, curve, 1.0, {}, {"model": "any"}, {}, validation, final))
 
     for loss in BEST:
         for rate in RATES:
-            put(BASE.replace(loss=loss, learning_rate=rate, seed=protocol.TUNING_SEED, evaluations=1))
+            put(BASE.replace(loss=loss, learning_rate=rate, seed=experiments.TUNING_SEED, evaluations=1))
             for seed in (0, 1):
                 put(BASE.replace(loss=loss, learning_rate=rate, seed=seed))
     return put
@@ -49,7 +52,8 @@ def test_each_loss_gets_its_best_rate_by_validation_and_then_every_seed(comparis
         ["focal", 0, 3e-3, 3e-3], ["focal", 1, 3e-3, 0.1], ["mse", 0, 3e-2, 3e-2], ["mse", 1, 3e-2, 0.1]
     ]
     assert comparison.run("mse") == BASE.replace(loss="mse", learning_rate=3e-2)
-    assert comparison.curves[["loss", "seed"]].to_numpy().tolist() == rows[["loss", "seed"]].to_numpy().tolist()
+    assert comparison.table["arm"].tolist() == comparison.table["loss"].tolist()
+    assert comparison.curves[["arm", "seed"]].to_numpy().tolist() == rows[["loss", "seed"]].to_numpy().tolist()
 
 
 def test_every_loss_gets_the_same_budget_and_tuning_uses_no_reported_seed(comparison):
@@ -58,10 +62,10 @@ def test_every_loss_gets_the_same_budget_and_tuning_uses_no_reported_seed(compar
         for _, rows in comparison.tuning.groupby("loss")
     ]
     assert budgets[0] == budgets[1] and len(budgets[0]) == len(RATES)
-    assert set(comparison.tuning["seed"]) == {protocol.TUNING_SEED}
+    assert set(comparison.tuning["seed"]) == {experiments.TUNING_SEED}
     assert set(comparison.table["seed"]) == {0, 1} and set(comparison.table["steps"]) == {77}
-    assert protocol.TUNING_SEED not in protocol.SEEDS
-    assert set(protocol.OPTIONS) == set(protocol.LOSSES) <= set(losses.names())
+    assert experiments.TUNING_SEED not in experiments.SEEDS
+    assert set(experiments.LOSSES) <= set(losses.names())
 
 
 def test_one_rate_is_at_both_edges(stored):
@@ -88,38 +92,52 @@ def test_a_comparison_with_a_failed_run_stops(monkeypatch):
     failed = pd.DataFrame([{"loss": "focal", "failure": None}, {"loss": "mse", "failure": "it burnt"}])
     monkeypatch.setattr(engine, "run", lambda runs: failed)
     with pytest.raises(RuntimeError, match="1 of 2 runs failed; the first: it burnt"):
-        protocol.done([BASE, BASE.replace(loss="mse")])
+        experiments.done([BASE, BASE.replace(loss="mse")])
 
 
 # Experiments.
 
 
-def test_an_experiment_keeps_tuning_reported_runs_and_variants_at_the_first_losss_rate(stored):
+def test_an_arm_is_tuned_by_itself_or_as_another_is(stored):
     for seed in (0, 1):
         stored(BASE.replace(loss="focal", learning_rate=3e-3, loss_options={"gamma": 1}, seed=seed))
-    one = Experiment(question="Which?", losses=("focal", "mse"), variants={"gamma 1": {"gamma": 1}})
-    table = one.run(BASE, rates=RATES, seeds=[0, 1])
-    assert table["role"].value_counts().to_dict() == {"tuning": 6, "reported": 4, "variant": 2}
-    changed = table[table["role"] == "variant"]
-    assert set(changed["variant"]) == {"gamma 1"} and set(changed["learning_rate"]) == {3e-3}
-    assert sorted(changed["seed"]) == [0, 1] and [o["gamma"] for o in changed["loss_options"]] == [1.0, 1.0]
-    assert table.loc[table["role"] != "variant", "variant"].isna().all()
+    arms = {name: Arm(changes={"loss": name}) for name in ("focal", "mse")}
+    arms["gamma 1"] = Arm(changes={"loss": "focal", "loss_options": {"gamma": 1}}, as_tuned="focal")
+    table = Experiment(question="Which?", arms=arms).carry_out(BASE, rates=RATES, seeds=[0, 1]).whole
+    assert table.groupby(["role", "arm"]).size().to_dict() == {
+        ("tuning", "focal"): 3, ("tuning", "mse"): 3, ("reported", "focal"): 2, ("reported", "mse"): 2,
+        ("reported", "gamma 1"): 2}
+    changed = table[table["arm"] == "gamma 1"]
+    assert set(changed["learning_rate"]) == {3e-3} and sorted(changed["seed"]) == [0, 1]
+    assert [options["gamma"] for options in changed["loss_options"]] == [1, 1]
 
 
-def test_an_experiment_without_variants_is_a_comparison(stored, comparison):
-    table = Experiment(question="Which?", losses=("focal", "mse")).run(BASE, rates=RATES, seeds=[0, 1])
-    assert len(table) == len(comparison.tuning) + len(comparison.table)
-    reported = table.loc[table["role"] == "reported", ["loss", "seed", "ap"]].to_numpy().tolist()
-    assert reported == comparison.table[["loss", "seed", "ap"]].to_numpy().tolist()
+def test_an_arm_may_search_another_field_of_its_own(stored):
+    steps = {"learning_rate": [3e-2], "steps": [77, 78]}
+    for seed in (experiments.TUNING_SEED, 0):
+        stored(BASE.replace(loss="mse", learning_rate=3e-2, steps=78, seed=seed, evaluations=1 if seed else 10))
+    arms = {"mse": Arm(changes={"loss": "mse"}, search=steps), "focal": Arm(changes={"loss": "focal"})}
+    found = Experiment(question="Which?", arms=arms).carry_out(BASE, rates=RATES, seeds=[0])
+    assert found.tuning["arm"].tolist() == ["mse"] * 2 + ["focal"] * 3
+    assert found.run("mse") == BASE.replace(loss="mse", learning_rate=3e-2, steps=77)  # of equal ones the first
+
+
+@pytest.mark.parametrize("metrics", [{"tuned_by": "app"}, {"metrics": ("app",)}])
+def test_a_metric_that_is_not_there_is_named(metrics):
+    with pytest.raises(ValueError, match="no metric is named 'app' .*did you mean 'ap'"):
+        Experiment(question="Which?", arms={"mse": Arm(changes={"loss": "mse"})}, **metrics)
+
+
+def test_an_arm_that_follows_none_is_refused():
+    with pytest.raises(ValueError, match="arm 'b' must be tuned as another arm"):
+        Experiment(question="Which?", arms={"b": Arm(as_tuned="a")})
 
 
 def test_the_experiments_of_the_study_ask_for_runs_that_can_be():
     for one in EXPERIMENTS.values():
         assert one.question.endswith("?")
-        for loss in one.losses:
-            Run(loss=loss)
-        for options in one.variants.values():
-            assert Run(loss=one.losses[0], loss_options=options) != Run(loss=one.losses[0])
+        for arm in one.arms.values():
+            Run().replace(**arm.changes)
 
 
 # Profiles.
@@ -144,4 +162,4 @@ def test_a_profile_leaves_what_it_does_not_name_and_a_device_goes_before_it():
 
 def test_a_profile_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="profile must be one of quick, full, tiny, got 'huge'"):
-        EXPERIMENTS["ablation"].of_profile("huge")
+        experiments.settings("huge")

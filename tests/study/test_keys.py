@@ -23,7 +23,7 @@ RUNS = {f"loss {name}": TINY.replace(loss=name) for name in losses.names()}
 RUNS |= {f"system {name}": TINY.replace(system=name) for name in systems.names()}
 RUNS |= {f"model {name}": TINY.replace(model=name) for name in models.names()}
 RUNS |= {f"metric {name}": TINY.replace(watched=(name,)) for name in store.FINAL.metrics}
-RUNS |= {"digits": TINY.replace(dataset="digits"), "augmented": TINY.replace(augment={"flip": True})}
+RUNS |= {"digits": TINY.replace(dataset="digits"), "augmented": TINY.replace(augment={"flip": 0.5, "degrees": 10.0})}
 
 
 # What computes is in the key.

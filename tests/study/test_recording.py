@@ -17,7 +17,7 @@ from falloff import cli
 from falloff.profiles import PROFILES
 from falloff.study import claims, engine, experiments, progress, recording
 from falloff.study.claims import Judgement
-from falloff.study.experiments import Experiment, settings
+from falloff.study.experiments import Arm, Experiment, settings
 from falloff.study.statistics import Interval
 
 CLAIMS = {
@@ -30,7 +30,9 @@ CLAIMS = {
     "C4": {"claim": "Others say so.", "planned": "Some day."},
 }
 SMALL = {"dataset": "spots", "width": 2, "batch": 4, "steps": 2, "evaluations": 1, "seeds": [0, 1, 2], "rates": [0.01]}
-PAIR = Experiment(question="Which?", losses=("focal", "bce"), variants={"gamma 0": {"gamma": 0.0}})
+ARMS = {name: Arm(changes={"loss": name}) for name in ("focal", "bce")}
+VARIANT = Arm(changes={"loss": "focal", "loss_options": {"gamma": 0.0}}, as_tuned="focal")
+PAIR = Experiment(question="Which?", arms={**ARMS, "focal, gamma 0": VARIANT})
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +84,11 @@ def falloff(capsys):
     logging.getLogger("falloff").handlers = handlers
 
 
-def edit(manifest, column, change, *, role="tuning", loss="bce", **claims):
+def edit(manifest, column, change, *, role="tuning", arm="bce", **claims):
     """Change a column of a recorded table, and its manifest so that the two agree."""
-    path, (_, table) = manifest.with_suffix(".csv"), recording.read(manifest)
-    table.loc[(table["role"] == role) & (table["loss"] == loss), column] += change
+    path = manifest.with_suffix(".csv")
+    table = pd.read_csv(path)
+    table.loc[(table["role"] == role) & (table["arm"] == arm), column] += change
     table.to_csv(path, index=False)
     content = json.loads(manifest.read_text())
     content["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -105,11 +108,12 @@ def test_a_record_is_a_table_and_what_one_must_know_of_it(recorded, project):
     assert recorded == project / "data" / "recorded" / "tiny" / "pair.json"
     assert sorted(path.name for path in recorded.parent.iterdir()) == ["pair.csv", "pair.json"]
     manifest, table = recording.read(recorded)
-    assert table["role"].value_counts().to_dict() == {"tuning": 2, "reported": 6, "variant": 3}
+    assert table["role"].value_counts().to_dict() == {"tuning": 2, "reported": 9}
     assert (manifest["experiment"], manifest["question"], manifest["profile"]) == ("pair", "Which?", "tiny")
     assert (manifest["runs"], manifest["seeds"], manifest["rates"]) == (11, [0, 1, 2], [0.01])
     assert manifest["base"]["dataset"] == "spots" and manifest["base"]["precision"] in ("float32", "bfloat16")
-    assert {"code", "data", "commit", "clean", "versions", "machine", "date", "tolerance", "seconds"} <= manifest.keys()
+    assert {"data", "commit", "clean", "versions", "machine", "date", "seconds"} <= manifest.keys()
+    assert manifest["adopted"] == [] and recording.is_of_this_code(manifest, table)
     assert manifest["claims"].keys() == {"C1", "C2"}  # those of this experiment
     assert manifest["claims"]["C2"]["verdict"] == "supported"
     assert manifest["sha256"] == hashlib.sha256(recorded.with_suffix(".csv").read_bytes()).hexdigest()
@@ -117,15 +121,22 @@ def test_a_record_is_a_table_and_what_one_must_know_of_it(recorded, project):
 
 def test_what_is_read_back_is_what_was_measured_to_the_last_bit(recorded, capsys):
     capsys.readouterr()
-    measured = PAIR.run(**settings("tiny"))
+    measured = PAIR.carry_out(**settings("tiny")).whole
     assert "to do" not in capsys.readouterr().err  # nothing was computed again
-    _, table = recording.read(recorded)
-    assert table.columns.tolist() == measured.columns.tolist()
+    table = recording.recorded("pair", "tiny")
+    assert set(table.columns) == {*measured.columns, "run", "code"}
     numbers = measured.select_dtypes("number").columns
     assert {"ap", "val_error", "calibration_error", "learning_rate", "seed"} <= set(numbers)
     for name in numbers:
         assert repr(table[name].tolist()) == repr(measured[name].tolist())
-    assert table["loss_options"].map(json.loads).tolist() == measured["loss_options"].tolist()
+    assert table["loss_options"].tolist() == measured["loss_options"].tolist()
+
+
+def test_an_experiment_that_is_not_recorded_is_named(recorded):
+    with pytest.raises(ValueError, match="no experiment is named 'pairs'; known: pair"):
+        recording.recorded("pairs", "tiny")
+    with pytest.raises(ValueError, match=r"quick.*pair\.json"):
+        recording.recorded("pair", "quick")
 
 
 @pytest.mark.parametrize(
@@ -178,25 +189,25 @@ def test_a_claim_of_which_nothing_was_replayed_is_not_called_identical(copied, f
 
 
 def test_a_recorded_value_that_does_not_come_out_is_told_by_how_far_it_is_off(copied, falloff):
-    edit(copied, "ap", 1e-6, role="tuning", loss="bce")
-    edit(copied, "ap", 0.01, role="tuning", loss="focal")
+    edit(copied, "ap", 1e-6, role="tuning", arm="bce")
+    edit(copied, "ap", 0.01, role="tuning", arm="focal")
     before = bytes_of(copied.parent)
     status, said = falloff("verify", "--profile", "tiny", "--all")
     assert status == 0 and "runs: 9 identical, 1 within tolerance, 1 within seed noise\n" in said.out
     rows = json.loads((copied.parent / "verified.json").read_text())["runs"]
-    found = {row["loss"]: row for row in rows if row["verdict"] != "identical"}
+    found = {row["arm"]: row for row in rows if row["verdict"] != "identical"}
     assert found["bce"]["verdict"] == "within tolerance" and found["focal"]["verdict"] == "within seed noise"
     assert found["focal"]["recorded"] - found["focal"]["replayed"] == pytest.approx(0.01)
     assert bytes_of(copied.parent) == before
 
 
 def test_what_does_not_come_out_at_all_is_different_and_so_is_the_exit_status(copied, falloff):
-    edit(copied, "ap", 0.9, role="tuning", loss="bce")
-    edit(copied, "ap", -5.0, role="reported", loss="bce", C1="supported")  # by which one would be better
+    edit(copied, "ap", 0.9, role="tuning", arm="bce")
+    edit(copied, "ap", -5.0, role="reported", arm="bce", C1="supported")  # by which one would be better
     status, said = falloff("verify", "--profile", "tiny", "--all")
     assert status == 1 and "C1: undecided (recorded: supported), different (6 of 6 runs" in said.out
     rows = json.loads((copied.parent / "verified.json").read_text())["runs"]
-    assert sorted((row["loss"], row["role"]) for row in rows if row["verdict"] == "different") == [
+    assert sorted((row["arm"], row["role"]) for row in rows if row["verdict"] == "different") == [
         ("bce", "reported"), ("bce", "reported"), ("bce", "reported"), ("bce", "tuning")
     ]
 
@@ -240,17 +251,36 @@ def test_a_profile_of_which_nothing_is_recorded_is_named(copied, falloff):
     assert status == 2 and "nothing is recorded for profile 'full'" in said.err
 
 
+def test_a_table_of_other_code_is_adopted_once_a_sample_of_it_is_identical(copied, falloff):
+    path, content = copied.with_suffix(".csv"), json.loads(copied.read_text())
+    table = pd.read_csv(path).assign(code="of before")
+    table.to_csv(path, index=False)
+    copied.write_text(json.dumps(content | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}))
+    assert not recording.is_of_this_code(*recording.read(copied))
+    assert falloff("verify", "--profile", "tiny")[0] == 0
+    assert recording.is_of_this_code(*recording.read(copied))
+    assert path.read_bytes() == table.to_csv(index=False).encode()
+
+
+def test_a_table_of_other_code_that_does_not_come_out_is_not_adopted(copied, falloff):
+    edit(copied, "ap", 1e-6, role="reported", arm="bce")
+    path, content = copied.with_suffix(".csv"), json.loads(copied.read_text())
+    pd.read_csv(path).assign(code="of before").to_csv(path, index=False)
+    copied.write_text(json.dumps(content | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}))
+    falloff("verify", "--profile", "tiny", "--all")
+    assert not recording.is_of_this_code(*recording.read(copied))
+
+
 # Words for differences, worked by hand.
 
 METRICS = {"ap": 0.5, "val_ap": 0.5, "error": 1.0, "steps_to_ap": 10.0, "learning_rate": 0.1}
-TOLERANCE = {"error": 0.01, "steps_to_ap": 0.0, "default": 0.002}
 
 
 def compared(role="reported", runs=1, **changes):
     """The word for a run whose recorded AP is 0.5, as one of so many; seeds have 0.49, 0.50 and 0.51: s = 0.01."""
-    table = pd.DataFrame([METRICS | {"ap": ap, "loss": "bce", "role": "reported"} for ap in (0.49, 0.5, 0.51)])
+    table = pd.DataFrame([METRICS | {"ap": ap, "arm": "bce", "role": "reported"} for ap in (0.49, 0.5, 0.51)])
     old = table.iloc[1].to_dict() | {"role": role}
-    return recording.compare(old, old | changes, recording.seed_noise(table, runs), TOLERANCE)
+    return recording.compare(old, old | changes, recording.seed_noise(table, runs))
 
 
 @pytest.mark.parametrize(
@@ -276,10 +306,10 @@ def test_a_word_says_how_far_a_run_is_off(copied, changes, word):
 def test_each_of_several_watched_metrics_gets_its_share_of_the_level(copied):
     # Two metrics, so 98.75 %: t of 2 degrees of freedom is (2p - 1) / sqrt(2p(1 - p)) = 6.2053, and the bound 0.08776.
     changed = json.loads(json.dumps(CLAIMS))
-    changed["C2"]["decided_by"][0]["metric"] = "val_ap"
+    changed["C2"]["decided_by"][0]["metric"] = "error"
     (copied.parents[2] / "claims.yml").write_text(yaml.safe_dump(changed))
     assert compared(ap=0.5877) == "within seed noise" and compared(ap=0.5878) == "different"
-    assert compared(val_ap=0.51) == "different"  # which no seed changes
+    assert compared(error=1.011) == "different"  # which no seed changes
 
 
 def test_each_of_several_runs_gets_its_share_of_the_level(copied):
@@ -291,11 +321,10 @@ def test_on_a_run_of_the_tuning_rests_a_choice_by_validation_ap(copied):
     assert compared(val_ap=0.51) == "within seed noise" and compared(val_ap=0.51, role="tuning") == "different"
 
 
-def test_the_noise_of_seeds_is_pooled_over_losses_and_variants_but_not_over_rates(copied):
-    rows = [("bce", None, "reported", 0.1), ("bce", None, "reported", 0.2), ("mse", None, "reported", 0.5),
-            ("mse", None, "reported", 0.7), ("bce", "alpha 0", "variant", 0.9), ("bce", None, "tuning", 0.0)]
-    table = pd.DataFrame([METRICS | {"loss": loss, "variant": variant, "role": role, "ap": ap}
-                          for loss, variant, role, ap in rows])
+def test_the_noise_of_seeds_is_pooled_over_arms_but_not_over_rates(copied):
+    rows = [("bce", "reported", 0.1), ("bce", "reported", 0.2), ("mse", "reported", 0.5), ("mse", "reported", 0.7),
+            ("bce, alpha 0", "reported", 0.9), ("bce", "tuning", 0.0)]
+    table = pd.DataFrame([METRICS | {"arm": arm, "role": role, "ap": ap} for arm, role, ap in rows])
     # Squares around the means of two pairs: 0.005 + 0.02, over 1 + 1; t of 2 degrees of freedom as above.
     assert recording.seed_noise(table, 1) == pytest.approx({"ap": 4.30265 * math.sqrt(2 * 0.025 / 2), "val_ap": 0.0})
 
@@ -304,16 +333,16 @@ def test_steps_that_a_run_never_reached_count_as_those_it_had(copied):
     changed = json.loads(json.dumps(CLAIMS))
     changed["C2"]["decided_by"][0]["metric"] = "steps_to_ap"
     (copied.parents[2] / "claims.yml").write_text(yaml.safe_dump(changed))
-    rows = [METRICS | {"loss": "bce", "role": "reported", "steps": 40, "steps_to_ap": steps}
+    rows = [METRICS | {"arm": "bce", "role": "reported", "steps": 40, "steps_to_ap": steps}
             for steps in (20.0, 30.0, math.nan)]
     noise = recording.seed_noise(pd.DataFrame(rows), 1)
     assert noise["steps_to_ap"] == pytest.approx(6.2053 * 10 * math.sqrt(2), rel=1e-4)
-    assert recording.compare(rows[0], rows[2], noise, TOLERANCE) == "within seed noise"
+    assert recording.compare(rows[0], rows[2], noise) == "within seed noise"
 
 
 def test_what_is_undefined_in_both_is_the_same():
-    row = METRICS | {"ap": math.nan, "loss": "bce", "role": "reported"}
-    assert recording.compare(row, dict(row), {}, TOLERANCE) == "identical"
+    row = METRICS | {"ap": math.nan, "arm": "bce", "role": "reported"}
+    assert recording.compare(row, dict(row), {}) == "identical"
 
 
 @pytest.mark.parametrize(
@@ -331,7 +360,7 @@ def test_what_is_undefined_in_both_is_the_same():
 def test_a_word_says_how_far_a_claim_is_off(copied, then, now, word):
     claim = claims.load()["C1"]
     judged = (Judgement(claim, (Interval(*ends, 3),)) for ends in (then, now))
-    assert recording._word(*judged, TOLERANCE) == word
+    assert recording._word(*judged) == word
 
 
 @pytest.mark.parametrize("end", [math.inf, -math.inf])
@@ -361,13 +390,14 @@ import sys
 from falloff.cli import main
 
 if __name__ == "__main__":
-    from falloff.study.experiments import EXPERIMENTS, Experiment
+    from falloff.study.experiments import EXPERIMENTS, Arm, Experiment
     from falloff.profiles import PROFILES
     from falloff.training import Run, train
 
     PROFILES["tiny"] = %r | {"seeds": [0]}
     EXPERIMENTS.clear()
-    EXPERIMENTS["pair"] = Experiment(question="Which?", losses=("focal", "bce"))
+    EXPERIMENTS["pair"] = Experiment(question="Which?", arms={name: Arm(changes={"loss": name})
+                                                              for name in ("focal", "bce")})
     train(Run(dataset="spots", width=2, steps=2, batch=4, evaluations=2))
     sys.exit(main(["record", "--profile", "tiny"]) or main(["verify", "--profile", "tiny"]))
 """

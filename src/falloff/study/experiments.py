@@ -89,6 +89,8 @@ class Experiment:
         for name, arm in self.arms.items():
             if arm.as_tuned is not None and (arm.search or arm.as_tuned not in self.arms):
                 raise ValueError(f"arm {name!r} must be tuned as another arm and search nothing, got {arm}")
+        for metric in (*self.metrics, self.tuned_by):
+            measures.get(metric)
 
     def carry_out(self, base: Run, *, rates: Sequence[float] = RATES, seeds: Sequence[int] = SEEDS) -> Result:
         """Tune every arm, then train its choice with every seed.
@@ -150,7 +152,7 @@ def compare(
         ValueError: as for :meth:`Experiment.carry_out`; an unknown loss.
         RuntimeError: a run failed; what had finished is stored.
     """
-    if len(set(names)) != len(names):
+    if not names or len(set(names)) != len(names):
         raise ValueError(f"names must hold at least one value, each once, got {list(names)}")
     return Experiment(question="", arms=_losses(names, options or {})).carry_out(base, rates=rates, seeds=seeds)
 

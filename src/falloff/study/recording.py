@@ -222,7 +222,7 @@ def seed_noise(table: pd.DataFrame, runs: int) -> dict[str, float]:
 
 def _claimed() -> list[str]:
     """AP, and the other metrics that claims rest on."""
-    return sorted({"ap"} | {test.metric for claim in claims.load().values() for test in claim.tests if test.metric})
+    return sorted({"ap"} | {metric for claim in claims.load().values() for metric in claim.metrics})
 
 
 def _metric(column: str) -> measures.Metric:
@@ -297,7 +297,7 @@ def _word(then: claims.Judgement, now: claims.Judgement) -> str:
              for a, b in ((one.mean, other.mean), (one.low, other.low), (one.high, other.high))]
     if not any(apart):
         return "identical"
-    metrics = [test.metric for test in then.claim.tests for _ in range(3)]
+    metrics = [criterion.metric for criterion in then.claim.criteria for _ in range(3)]
     if then.verdict == now.verdict and all(
         d <= _metric(metric).tolerance for d, metric in zip(apart, metrics, strict=True)
     ):
