@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,12 @@ class Criterion:
             return verdict(effect, above=self.above)
         return direction(effect, "refuted", "supported", "undecided", above=self.below)
 
+    def decisive(self) -> dict[str, Any]:
+        """What was given of it, but for its words and the order of its arms."""
+        default = {option.name: option.default for option in fields(self)}
+        given = {name: value for name, value in vars(self).items() if name != "what" and value != default[name]}
+        return given | {"contrasts": sorted(sorted(weights.items()) for weights in self.contrasts)}
+
     def in_words(self) -> str:
         """What must hold."""
         by = " by its 90 % interval" if self.contrasts and self.confidence == 0.9 else ""
@@ -107,10 +113,11 @@ class Claim:
         return {criterion.metric for criterion in self.criteria if criterion.metric}
 
     def digest(self) -> str:
-        """What identifies what decides the claim, whatever its words: evidence for another digest is stale."""
-        bare = [(replace(one, what="", contrasts=()), sorted(sorted(weights.items()) for weights in one.contrasts))
-                for one in self.criteria]
-        return digests.of_text(repr((self.experiment, bare)))[:16]
+        """What identifies what decides the claim, whatever its words: evidence for another digest is stale.
+
+        What a criterion leaves at its default is left out: an option that criteria may have later changes no digest.
+        """
+        return digests.of_text(json.dumps([self.experiment, [one.decisive() for one in self.criteria]]))[:16]
 
     def judge(self, table: pd.DataFrame | None = None, **numbers: float) -> Judgement:
         """What a table of runs, or its formulas, say about the claim.
@@ -222,7 +229,7 @@ def _criterion(entry: dict[str, Any]) -> Criterion:
     if not isinstance(found.paired, bool) or not isinstance(found.one_sided, bool):
         raise ValueError(f"paired and one_sided must be true or false, got {found.paired!r} and {found.one_sided!r}")
     if found.one_sided and (found.within is not None or len(contrasts) != 1):
-        raise ValueError(f"one_sided goes with above or below of one contrast, got {source} and {found.within=}")
+        raise ValueError(f"one_sided goes with above or below of one contrast, got {source} and within {found.within}")
     if not found.paired and not contrasts:
         raise ValueError("paired goes with a metric of runs, got a number")
     return found
@@ -258,9 +265,9 @@ def _sum(*weighted: tuple[str, float]) -> dict[str, float]:
     return found
 
 
-def _difference(what: str, given: Any) -> dict[str, float]:
-    first, second = _two(what, given)
-    return _sum((first, 1.0), (second, -1.0))
+def _difference(given: Any) -> tuple[Weights, ...]:
+    first, second = _two("difference", given)
+    return (_sum((first, 1.0), (second, -1.0)),)
 
 
 def _ranges(given: Any) -> tuple[Weights, ...]:
@@ -278,7 +285,7 @@ def _ranges(given: Any) -> tuple[Weights, ...]:
 _CONTRASTS: Mapping[str, Callable[[Any], tuple[Weights, ...]]] = {
     "contrast": lambda given: (_by_arm("contrast", given),),
     "slope": lambda given: (slope_weights(_by_arm("slope", given)),),
-    "difference": lambda given: (_difference("difference", given),),
+    "difference": _difference,
     "of": lambda given: ({given: 1.0},),
     "ranges": _ranges,
 }

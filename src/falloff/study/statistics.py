@@ -369,8 +369,11 @@ def _welch(terms: Sequence[np.ndarray], confidence: float) -> Interval:
     if count == 1 or not math.isfinite(mean):
         return Interval(mean if math.isfinite(mean) else NAN, NAN, NAN, count)
     parts = np.array([term.var(ddof=1) / len(term) for term in terms])
-    freedom = parts.sum() ** 2 / (parts**2 / [len(term) - 1 for term in terms]).sum() if parts.any() else 1.0
-    half = float(stats.t.ppf(0.5 + confidence / 2, freedom) * np.sqrt(parts.sum()))
+    variance = parts.sum()
+    if variance == 0:
+        return Interval(mean, mean, mean, count)
+    freedom = 1 / ((parts / variance) ** 2 / [len(term) - 1 for term in terms]).sum()
+    half = float(stats.t.ppf(0.5 + confidence / 2, freedom) * np.sqrt(variance))
     return Interval(mean, mean - half, mean + half, count)
 
 
