@@ -183,6 +183,8 @@ def _plain(node: object) -> str:
     if isinstance(node, ast.Assert):
         return f"Assert({_plain(node.test)})"
     fields = dict(ast.iter_fields(node))
+    if isinstance(node, ast.JoinedStr):  # Python 3.12.1 adds empty texts
+        fields["values"] = [part for part in node.values if not (_is_text(part) and part.value == "")]
     if isinstance(node, ast.Call):
         called = ast.unparse(node.func)
         if called.startswith(("log.", "logging.", "warnings.")):

@@ -124,7 +124,7 @@ def test_an_arm_may_search_another_field_of_its_own(stored):
 
 @pytest.mark.parametrize("metrics", [{"tuned_by": "app"}, {"metrics": ("app",)}])
 def test_a_metric_that_is_not_there_is_named(metrics):
-    with pytest.raises(ValueError, match="no metric is named 'app' .*did you mean 'ap'"):
+    with pytest.raises(ValueError, match=r"no metric is named 'app' .*did you mean 'ap'"):
         Experiment(question="Which?", arms={"mse": Arm(changes={"loss": "mse"})}, **metrics)
 
 

@@ -1,6 +1,8 @@
 """What a run's key holds: all that computes it, and nothing else."""
 
+import ast
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -70,8 +72,6 @@ def test_what_a_run_executes_is_in_its_key_or_a_chooser(spots, executed, name):
 
 
 def test_choosers_hold_no_number():
-    import ast
-
     for path in [*HOME.rglob("__init__.py"), *(HOME / f"{name.split('.')[1]}.py" for name in digests.CHOOSERS)]:
         numbers = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)
                    and isinstance(node.value, (int, float)) and not isinstance(node.value, bool)]
@@ -209,7 +209,8 @@ base = json.loads(sys.argv[1])
 runs = {name: Run.of(base | json.loads(change)) for name, change in json.loads(sys.argv[2]).items()}
 print(json.dumps({name: store.key(run) for name, run in runs.items()}))
 if len(sys.argv) > 3:
-    everything = Run.of(base | {"system": "new", "model": "new", "loss": "new", "dataset": "new", "watched": ["new"]})
+    everything = Run.of(base | {"system": "new", "model": "new", "loss": "new", "loss_options": {},
+                               "dataset": "new", "watched": ["new"]})
     assert train(everything).curve[0]["new"] == 0.5
 """
 
@@ -223,7 +224,7 @@ def test_a_new_file_and_its_row_change_no_other_runs_key(copied, spots, tmp_path
 
     def keys(*more):
         done = subprocess.run([sys.executable, "-c", KEYS, base, names, *more], capture_output=True, text=True,
-                              cwd=tmp_path, env={**__import__("os").environ, "PYTHONPATH": str(home)})
+                              cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(home)})
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[0])
 
