@@ -209,7 +209,8 @@ base = json.loads(sys.argv[1])
 runs = {name: Run.of(base | json.loads(change)) for name, change in json.loads(sys.argv[2]).items()}
 print(json.dumps({name: store.key(run) for name, run in runs.items()}))
 if len(sys.argv) > 3:
-    everything = Run.of(base | {"system": "new", "model": "new", "loss": "new", "dataset": "new", "watched": ["new"]})
+    new = dict.fromkeys(["system", "model", "loss", "dataset"], "new")
+    everything = Run.of(base | new | {"loss_options": {}, "watched": ["new"]})
     assert train(everything).curve[0]["new"] == 0.5
 """
 
