@@ -9,7 +9,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 CPU_BUILDS := https://download.pytorch.org/whl/cpu
 FLOCK := $(shell command -v flock)
 # Run a second time with every signature's types and shapes checked as it is called; a compiler cannot follow that.
-TYPED := $(addprefix tests/test_,$(addsuffix .py,checks points heatmaps decode data training)) tests/metrics tests/measures \
+TYPED := $(addprefix tests/test_,$(addsuffix .py,checks points heatmaps decode training)) tests/data tests/metrics tests/measures \
   $(filter-out %/test_autograd.py,$(wildcard tests/losses/test_*.py))
 
 .DEFAULT_GOAL := help
