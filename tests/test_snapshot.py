@@ -18,6 +18,7 @@ import torch
 
 from falloff import data, measures, training
 from falloff.machine import machine as kind_of_machine
+from falloff.recipe import Recipe
 from falloff.run import Run
 from falloff.training import train
 
@@ -63,7 +64,7 @@ def machine():
 
 def measured(record, split, threshold=None):
     """What the study measures of a run by default."""
-    with training.reproducible(record.run):
+    with Recipe(record.run).pinned():
         dataset = data.load(record.run.dataset, split, record.run.size)
         said = training.predict(record.system(), dataset, record.run)
         return measures.measure(said, dataset, NUMBERS, threshold=threshold)

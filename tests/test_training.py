@@ -9,6 +9,7 @@ from scenes import measured, set_arrays, write_set
 from falloff import data, decode, heatmaps, losses, machine, measures, training
 from falloff.data import Dataset, digits
 from falloff.points import Points
+from falloff.recipe import Recipe
 from falloff.run import Run
 from falloff.study import store
 from falloff.systems import Prediction
@@ -106,7 +107,7 @@ def test_the_first_answer_is_the_best_constant_one(spots):
     run, one = TINY.replace(head_std=0.0), data.load("spots", "train")
     best = losses.best_constant(losses.make(run.loss), one.points[:256], one.size, 2)
     for bias, first in ((None, best), (-3.0, -3.0)):
-        system = training.build(run.replace(bias=bias), training.task(one)).eval()
+        system = Recipe(run.replace(bias=bias)).system(one).eval()
         logits = system(torch.rand(1, 1, 16, 16))["maps"]
         assert torch.allclose(logits, torch.full_like(logits, first))
 
@@ -115,11 +116,11 @@ def test_the_first_answer_is_the_best_constant_one(spots):
 @given(st.integers(1, 30), st.integers(1, 40), st.integers(1, 20), st.integers(0, 99))
 def test_every_image_comes_once_per_epoch_whatever_the_loss(count, batch, steps, seed):
     run = Run(steps=steps, batch=batch, seed=seed, evaluations=1)
-    chosen = torch.cat(list(training._batches(count, run)))
+    chosen = torch.cat(list(Recipe(run).batches(count)))
     assert len(chosen) == steps * batch
     for start in range(0, len(chosen) - count + 1, count):
         assert sorted(chosen[start : start + count].tolist()) == list(range(count))
-    other = torch.cat(list(training._batches(count, run.replace(loss="mse", learning_rate=0.1))))
+    other = torch.cat(list(Recipe(run.replace(loss="mse", learning_rate=0.1)).batches(count)))
     assert torch.equal(chosen, other)
 
 

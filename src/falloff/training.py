@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol, runtime_checkable
@@ -14,16 +11,13 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from falloff import data, losses, measures, systems
+from falloff import data, measures
 from falloff.data import Dataset
-from falloff.losses import autograd
-from falloff.machine import check_device, machine, resolve_form, resolve_precision, versions
+from falloff.recipe import Recipe
 from falloff.run import Run
-from falloff.systems import Outputs, Prediction, System, Task
+from falloff.systems import Outputs, Prediction, System
 
 WATCHED = 96  # validation images measured along the way
-TYPICAL = 256  # training images whose points say where the last layer starts
-WARMUP = 0.05  # share of the steps over which the learning rate rises
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,8 @@ class Record:
 
     def system(self) -> System:
         """The trained system, in evaluation mode, on the CPU."""
-        system = build(self.run.replace(bias=0.0), task(data.load(self.run.dataset, "val", self.run.size)))
+        run = self.run.replace(bias=0.0)  # whose own is among the weights
+        system = Recipe(run).system(data.load(run.dataset, "val", run.size))
         system.load_state_dict(self.weights)
         return system.eval()
 
@@ -79,18 +74,18 @@ def train(run: Run, checkpoint: Checkpoint | None = None) -> Record:
         FloatingPointError: the loss or a weight became NaN or infinite; the message names the step.
         RuntimeError: the losses' compiled form failed.
     """
-    device = check_device(run.device)
-    with reproducible(run):
+    recipe = Recipe(run)
+    device = recipe.device
+    with recipe.pinned():
         started = time.perf_counter()
         dataset, watched = (data.load(run.dataset, split, run.size) for split in ("train", "val"))
         watched = watched.head(WATCHED)
         images, points = dataset.images.to(device), dataset.points.to(device)
         mask = None if dataset.mask is None else dataset.mask.to(device)
-        vary = data.augmentation(swap=dataset.swap, **run.augment) if run.augment else None
-        system = build(run, task(dataset)).to(device, memory_format=torch.channels_last)
-        optimizer = _optimizer(run, system)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(run))
-        marks = {round(run.steps * (k + 1) / run.evaluations) for k in range(run.evaluations)}
+        vary = recipe.augmentation(dataset)
+        system = recipe.system(dataset).to(device, memory_format=torch.channels_last)
+        optimizer = recipe.optimizer(system)
+        scheduler, marks = recipe.scheduler(optimizer), recipe.evaluated()
         curve, recent, done = [], [], 0
         state = checkpoint.load() if checkpoint is not None else None
         if state is not None:
@@ -100,13 +95,13 @@ def train(run: Run, checkpoint: Checkpoint | None = None) -> Record:
             scheduler.load_state_dict(state["scheduler"])
             torch.set_rng_state(state["random"])
             started -= state["seconds"]
-        for step, chosen in islice(enumerate(_batches(len(images), run), start=1), done, None):
+        for step, chosen in islice(enumerate(recipe.batches(len(images)), start=1), done, None):
             chosen = chosen.to(device)
-            batch, truth = _normalised(images[chosen]), points[chosen]
+            batch, truth = normalised(images[chosen]), points[chosen]
             counted = None if mask is None else mask[chosen]
             if vary is not None:
                 batch, truth, counted = vary(batch, truth, counted)
-            with _autocast(run):
+            with recipe.autocast():
                 outputs = system(batch, near=truth)
             try:
                 terms = system.loss(outputs, truth, counted)
@@ -124,39 +119,25 @@ def train(run: Run, checkpoint: Checkpoint | None = None) -> Record:
                 if not math.isfinite(means["train_loss"]):
                     raise FloatingPointError(f"training diverged by step {step}: the loss is {means['train_loss']}")
                 recent = []
-                numbers = measures.measure(predict(system, watched, run), watched, run.watched)
-                curve.append({"step": step, **means, **numbers})
+                said = predict(system, watched, run)
+                curve.append({"step": step, **means, **measures.measure(said, watched, run.watched)})
             if checkpoint is not None and checkpoint.due():
                 checkpoint.save({
                     "step": step, "curve": curve, "recent": recent, "system": system.state_dict(),
                     "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(),
                     "random": torch.get_rng_state(), "seconds": time.perf_counter() - started,
                 })
-        if resolve_form(run.form, run.device) == "compiled" and not losses.compiler_works():
-            raise RuntimeError("the losses' compiled form failed here: FALLOFF_COMPILE=0 trains with the eager form")
         weights = {name: _kept(value) for name, value in system.state_dict().items()}
         seconds = time.perf_counter() - started
-        return Record(run, curve, seconds, versions(), machine(device), weights)
-
-
-def build(run: Run, made_for: Task) -> System:
-    """A fresh system as a run describes it."""
-    loss = None if run.loss is None else losses.make(run.loss, **run.loss_options)
-    return systems.make(run.system, made_for, model=run.model, model_options=run.model_options, width=run.width,
-                        loss=loss, head_std=run.head_std, bias=run.bias, **run.system_options)
-
-
-def task(dataset: Dataset) -> Task:
-    """What a system for a data set is made for."""
-    return Task(dataset.images.shape[1], dataset.size, len(dataset.classes), dataset.points[:TYPICAL])
+    return Record(run, curve, seconds, **recipe.made(), weights=weights)
 
 
 def outputs(system: System, dataset: Dataset, run: Run, *, batch: int = 64) -> Outputs:
     """What a trained system puts out for a whole split, float32 on the CPU, with the run's precision."""
     device = next(system.parameters()).device
     system.eval()
-    with torch.inference_mode(), _autocast(run):
-        parts = [system(_normalised(dataset.images[start : start + batch].to(device)))
+    with torch.inference_mode(), Recipe(run).autocast():
+        parts = [system(normalised(dataset.images[start : start + batch].to(device)))
                  for start in range(0, len(dataset.images), batch)]
     system.train()
     return Outputs.cat(parts)
@@ -164,8 +145,14 @@ def outputs(system: System, dataset: Dataset, run: Run, *, batch: int = 64) -> O
 
 def predict(system: System, dataset: Dataset, run: Run, **decoder: object) -> Prediction:
     """What a trained system says of a whole split, on the CPU, by its own decoder or with other options of it."""
-    prediction = system.predict(outputs(system, dataset, run), **decoder)
+    found = outputs(system, dataset, run)
+    prediction = system.predict(found, **decoder)
     return prediction if dataset.mask is None else prediction.within(dataset.mask)
+
+
+def normalised(images: Tensor) -> Tensor:
+    """Bytes as numbers in [-1, 1]."""
+    return images.to(memory_format=torch.channels_last).float().div_(127.5).sub_(1.0)
 
 
 def _means(rows: list[dict[str, Tensor]]) -> dict[str, float]:
@@ -178,57 +165,3 @@ def _kept(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.detach().cpu().contiguous()
     return {name: _kept(one) for name, one in value.items()} if isinstance(value, dict) else value
-
-
-def _normalised(images: Tensor) -> Tensor:
-    return images.to(memory_format=torch.channels_last).float().div_(127.5).sub_(1.0)
-
-
-def _optimizer(run: Run, system: System) -> torch.optim.Optimizer:
-    if run.optimizer == "sgd":
-        return torch.optim.SGD(system.parameters(), lr=run.learning_rate, momentum=0.9, nesterov=True)
-    kind = torch.optim.AdamW if run.optimizer == "adamw" else torch.optim.Adam
-    return kind(system.parameters(), lr=run.learning_rate)
-
-
-def _rate(run: Run) -> Callable[[int], float]:
-    warmup = max(1, round(WARMUP * run.steps))
-
-    def factor(step: int) -> float:
-        rising = min(1.0, (step + 1) / warmup)
-        falling = 0.5 * (1 + math.cos(math.pi * step / run.steps)) if run.schedule == "cosine" else 1.0
-        return rising * falling
-
-    return factor
-
-
-def _batches(count: int, run: Run) -> Iterator[Tensor]:
-    """Indices of each step's images: epochs in an order that the seed alone decides."""
-    generator = torch.Generator().manual_seed(run.seed)
-    left = torch.empty(0, dtype=torch.int64)
-    for _ in range(run.steps):
-        while len(left) < run.batch:
-            left = torch.cat([left, torch.randperm(count, generator=generator)])
-        chosen, left = left[: run.batch], left[run.batch :]
-        yield chosen
-
-
-def _autocast(run: Run) -> torch.autocast:
-    device = torch.device(run.device).type
-    return torch.autocast(device, torch.bfloat16, enabled=resolve_precision(run.precision, run.device) == "bfloat16")
-
-
-@contextmanager
-def reproducible(run: Run) -> Iterator[None]:
-    """Seed torch and pin what bits depend on: the losses' form, and one thread, so that no core splits a sum."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS picks its sums freely
-    with torch.random.fork_rng(), autograd.compiled(resolve_form(run.form, run.device) == "compiled"):
-        torch.manual_seed(run.seed)
-        torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(torch.cuda.is_available(), warn_only=True)  # one CPU thread is so already
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(deterministic)

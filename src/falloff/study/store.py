@@ -23,6 +23,7 @@ from filelock import FileLock
 from falloff import data, digests, losses, measures, sets, training
 from falloff.points import Points
 from falloff.project import clear, commit, project_root, written
+from falloff.recipe import Recipe
 from falloff.run import Option, Run
 from falloff.study.progress import SAYS
 from falloff.systems import Task
@@ -62,7 +63,7 @@ def ingredients(run: Run) -> dict[str, digests.Source]:
     """The modules that compute a run, by name."""
     typical = Points.from_lists([([], [])])
     with torch.random.fork_rng(devices=[]):
-        system = training.build(run.replace(bias=0.0), Task(1, (run.size or 64,) * 2, 1, typical))
+        system = Recipe(run.replace(bias=0.0)).system_for(Task(1, (run.size or 64,) * 2, 1, typical))
     kinds = {type(part) for part in system.modules()}
     if run.loss is not None:
         kinds.add(type(losses.make(run.loss, **run.loss_options)))
@@ -226,7 +227,7 @@ class Store:
             if threshold == "validation":
                 threshold = self._measure(stored, record, asked.on_validation)["threshold"]
             run = record.run
-            with training.reproducible(run):
+            with Recipe(run).pinned():
                 dataset = data.load(run.dataset, asked.split, run.size)
                 said = training.predict(record.system().to(run.device), dataset, run, **asked.decoder)
                 found = measures.measure(said, dataset, missing, threshold=threshold)
