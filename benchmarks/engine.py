@@ -65,7 +65,7 @@ def measure(count: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as home:  # the disk that runs/ is on
         store = Store(Path(home, "runs"))
         done = seconds(lambda: engine._finished(runs, store, (VALIDATION, FINAL), nothing))
-        content = next(store.records.glob("*.json")).read_text()
+        content = next((store.folder / "records").glob("*.json")).read_text()
         found = {
             "done and stored": done,
             "looked up": seconds(lambda: engine.run(runs, store=store)),

@@ -18,6 +18,7 @@ from falloff.machine import check_device, machine, resolve_form, resolve_precisi
 from falloff.run import Run
 from falloff.systems import System, Task
 
+WATCHED = 96  # validation images measured along the way
 TYPICAL = 256  # training images whose points say where the last layer starts
 WARMUP = 0.05  # share of the steps over which the learning rate rises
 
@@ -32,6 +33,11 @@ class Recipe:
     def device(self) -> torch.device:
         """Where it is computed; a ValueError where that is not there."""
         return check_device(self.run.device)
+
+    def datasets(self) -> tuple[Dataset, Dataset]:
+        """The training split, and the first images of the validation split, which are measured along the way."""
+        train, val = (data.load(self.run.dataset, split, self.run.size) for split in ("train", "val"))
+        return train, val.head(WATCHED)
 
     def system(self, dataset: Dataset) -> System:
         """A system for a data set, with fresh weights."""

@@ -17,8 +17,6 @@ from falloff.recipe import Recipe
 from falloff.run import Run
 from falloff.systems import Outputs, Prediction, System
 
-WATCHED = 96  # validation images measured along the way
-
 
 @dataclass(frozen=True)
 class Record:
@@ -78,8 +76,7 @@ def train(run: Run, checkpoint: Checkpoint | None = None) -> Record:
     device = recipe.device
     with recipe.pinned():
         started = time.perf_counter()
-        dataset, watched = (data.load(run.dataset, split, run.size) for split in ("train", "val"))
-        watched = watched.head(WATCHED)
+        dataset, watched = recipe.datasets()
         images, points = dataset.images.to(device), dataset.points.to(device)
         mask = None if dataset.mask is None else dataset.mask.to(device)
         vary = recipe.augmentation(dataset)

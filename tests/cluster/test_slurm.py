@@ -158,7 +158,7 @@ def pickled(cluster: Cluster, name: str) -> Path:
 
 def records(cluster: Cluster, name: str = "slurm") -> dict[str, int]:
     """The records that a sweep has stored, and when each was written."""
-    return {path.name: path.stat().st_mtime_ns for path in store(cluster, name).records.glob("*.json")}
+    return {path.name: path.stat().st_mtime_ns for path in (store(cluster, name).folder / "records").glob("*.json")}
 
 
 def joined(client: Client) -> dict[str, str] | None:

@@ -56,7 +56,7 @@ def test_damaged_and_foreign_records_are_set_aside_and_done_again(inside: Projec
     store = Store(inside.runs)
     for run in RUNS:
         store.get_or_train(run)
-    paths = [store.records / f"{key(run)}.json" for run in RUNS]
+    paths = [store.folder / "records" / f"{key(run)}.json" for run in RUNS]
     half, empty, older, foreign, binary, *good = paths
     other = json.loads(older.read_text()) | {"format": FORMAT - 1}
     content = {half: half.read_bytes()[:-200], empty: b"", older: json.dumps(other).encode(),

@@ -158,7 +158,7 @@ def test_a_damaged_record_is_set_aside_and_the_run_done_again(tmp_path, trained,
     path = kept.put(trained)
     path.write_text(DAMAGE[damage](path.read_text()))
     broken = path.read_bytes()
-    assert kept.read(store.key(TINY)) is None
+    assert kept.entry(TINY).read() is None
     assert path.name in caplog.text and "set aside" in caplog.text and "runs: " in caplog.text
     assert not path.exists() and path.with_name(path.name + ".damaged").read_bytes() == broken
     assert same(kept.get_or_train(TINY), trained, but=("weights", "seconds"))

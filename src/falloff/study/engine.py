@@ -23,7 +23,7 @@ from falloff import digests, measures, sets
 from falloff.machine import check_device
 from falloff.run import Option, Run
 from falloff.study.progress import SAYS, Progress
-from falloff.study.store import FINAL, VALIDATION, Measuring, Store, flat, identity, key
+from falloff.study.store import FINAL, VALIDATION, Entry, Measuring, Store, flat
 from falloff.training import Record, train
 
 log = logging.getLogger(__name__)
@@ -189,30 +189,28 @@ def _finished(
     """What the store holds of each run and the numbers asked for, what is missing computed first; why some failed."""
     runs = list(runs)
     _check(runs)
-    names = [key(one) for one in runs]
-    wanted = dict(zip(names, runs, strict=True))
-    found = {name: _stored(store, name, asked) for name in wanted}
+    entries = [store.entry(one) for one in runs]
+    wanted = {entry.key: entry for entry in entries}
+    found = {name: _stored(entry, asked) for name, entry in wanted.items()}
     missing = {name: wanted[name] for name, stored in found.items() if stored is None}
     errors: dict[str, str | None] = dict.fromkeys(wanted)
     progress = Progress(len(wanted), len(wanted) - len(missing))
     try:
         for name, error in _compute(missing, store, asked, train):
-            found[name] = _stored(store, name, asked)  # it may be there though the word of it was lost
+            found[name] = _stored(wanted[name], asked)  # it may be there though the word of it was lost
             if found[name] is None:
                 errors[name] = error or "its record could not be read"
-                log.warning("%sfailed: %s: %s", SAYS, wanted[name], errors[name])
+                log.warning("%sfailed: %s: %s", SAYS, wanted[name].run, errors[name])
             progress.advance(None if found[name] is None else _progressed(*found[name]))
     finally:
         progress.close()
-    return [(*(found[name] or (None, None)), errors[name]) for name in names]
+    return [(*(found[entry.key] or (None, None)), errors[entry.key]) for entry in entries]
 
 
-def _stored(
-    store: Store, name: str, asked: Sequence[Measuring]
-) -> tuple[dict[str, Any], list[dict[str, float]]] | None:
+def _stored(entry: Entry, asked: Sequence[Measuring]) -> tuple[dict[str, Any], list[dict[str, float]]] | None:
     """A record and the numbers asked for, or None where one of them is missing."""
-    stored = store.read(name)
-    numbers = [store.numbers(stored, one) for one in asked] if stored else [None]
+    stored = entry.read()
+    numbers = [entry.numbers(stored, one) for one in asked] if stored else [None]
     return None if None in numbers else (stored, numbers)
 
 
@@ -222,15 +220,15 @@ def _progressed(stored: dict[str, Any], numbers: list[dict[str, float]]) -> dict
 
 
 def _compute(
-    missing: dict[str, Run], store: Store, asked: Sequence[Measuring], train: Callable[..., Record]
+    missing: dict[str, Entry], store: Store, asked: Sequence[Measuring], train: Callable[..., Record]
 ) -> Iterator[tuple[str, str | None]]:
     """Train and measure what is missing; each one's key as it ends, and why it failed if it did."""
     if not missing:
         return
-    jobs = {name: (_resolved(one), identity(one)) for name, one in missing.items()}
+    jobs = {name: (_resolved(entry.run), entry.identity) for name, entry in missing.items()}
     names, size = list(missing), max(1, len(missing) // TASKS)
     parts = [names[start : start + size] for start in range(0, len(names), size)]
-    with cluster({one.device for one in missing.values()}) as address, _client(address) as client:
+    with cluster({entry.run.device for entry in missing.values()}) as address, _client(address) as client:
         futures = client.map(
             _train_all, [[jobs[name] for name in part] for part in parts], folder=store.folder, asked=tuple(asked),
             train=train, pure=False,
@@ -293,12 +291,12 @@ def _train(
     one: Run, wanted: dict[str, str], store: Store, asked: Sequence[Measuring], train: Callable[..., Record]
 ) -> str | None:
     try:
-        here = identity(one)
-        if differing := [part for part in wanted if here[part] != wanted[part]]:
+        entry = store.entry(one)
+        if differing := [part for part in wanted if entry.identity[part] != wanted[part]]:
             return f"the worker's {' and '.join(differing)} differ from those of the process that asks"
         if one.device == "cuda" and torch.cuda.device_count() > 1:  # share out the GPUs
             torch.cuda.set_device(os.getpid() % torch.cuda.device_count())
-        store.get_or_train(one, asked, train=train)
+        entry.get_or_train(asked, train)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return None

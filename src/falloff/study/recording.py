@@ -24,7 +24,7 @@ from falloff.project import commit, project_root, written
 from falloff.run import Run
 from falloff.study import claims, engine
 from falloff.study.experiments import EXPERIMENTS, settings
-from falloff.study.store import Store, identity, key
+from falloff.study.store import Store, identity
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ def verify(profile: str = "quick", *, everything: bool = False, device: str | No
                 adopted = {"adopted": sorted({*manifest["adopted"], *_codes(table)})}
                 _write(folder(profile) / f"{name}.json", manifest | adopted)
             judged |= _claims(name, manifest, table, fresh)
-            where = Store(home).read(key(_runs(chosen.iloc[:1], device)[0]))
+            where = Store(home).entry(_runs(chosen.iloc[:1], device)[0]).read()
         shutil.rmtree(home, ignore_errors=True)  # a replay is one: the next verification computes anew
     verdict = {
         "profile": profile, "date": datetime.now(UTC).isoformat(timespec="seconds"), **commit(),
@@ -339,7 +339,7 @@ def _manifest(name: str, profile: str, base: Run, table: pd.DataFrame) -> dict[s
                      "effects": json.loads(one.as_json())["effects"]}
         for claim in claims.load().values() if claim.experiment == name
     }
-    where = Store().read(key(_runs(table.iloc[:1], None)[0]))  # of a worker, which may be another machine
+    where = Store().entry(_runs(table.iloc[:1], None)[0]).read()  # of a worker, which may be another machine
     return {
         "experiment": name, "question": EXPERIMENTS[name].question, "profile": profile, "base": base.describe(),
         "rates": sorted(table.loc[table["role"] == "tuning", "learning_rate"].unique().tolist()),

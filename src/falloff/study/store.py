@@ -144,81 +144,104 @@ class Store:
 
     def __init__(self, folder: Path | str | None = None) -> None:
         self.folder = (Path(folder) if folder is not None else project_root() / "runs").absolute()
-        self.records = self.folder / "records"
 
-    def read(self, name: str) -> dict[str, Any] | None:
-        """The content of the record with that key, or None. A damaged or foreign file is set aside with a warning."""
-        return self._json(self._record(name), name, _NEEDED)
-
-    def numbers(self, stored: Mapping[str, Any], asked: Measuring) -> dict[str, float] | None:
-        """What was measured of a record that was read, or None where a metric is missing."""
-        found = self._measured(stored).get(asked.name)
-        return None if asked.missing(found) else {metric: found["numbers"][metric] for metric in asked.metrics}
+    def entry(self, run: Run) -> Entry:
+        """The place of a run."""
+        return Entry(self.folder, run)
 
     def get(self, run: Run) -> Record | None:
         """The record of a run with its weights and what is measured of it by default, or None."""
-        name = key(run)
-        stored = self.read(name)
-        if stored is None:
-            return None
-        path, weights = self._weights(name), {}
-        try:
-            if stored["weights"]:
-                content = path.read_bytes()
-                if hashlib.sha256(content).hexdigest() != stored["weights"]:
-                    raise ValueError("it is not the net of this record")
-                weights = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-        except Exception as error:  # a net that is gone or damaged can only be trained again
-            self._set_aside(path, error)
-            self._record(name).unlink(missing_ok=True)
-            return None
-        numbers = {"validation": self.numbers(stored, VALIDATION) or {}, "final": self.numbers(stored, FINAL) or {}}
-        return Record(run, **{part: stored[part] for part in _STORED}, weights=weights, **numbers)
+        return self.entry(run).get()
 
     def put(self, record: Record) -> Path:
         """Store a record, with what is measured of it; returns its file."""
-        parts = identity(record.run)
-        name, net = _digest(parts), io.BytesIO()
-        if record.weights:
-            torch.save(record.weights, net)
-        content = {
-            "format": FORMAT,
-            "key": name,
-            "run": record.run.describe(),
-            **{part: getattr(record, part) for part in _STORED},
-            "weights": hashlib.sha256(net.getvalue()).hexdigest() if record.weights else None,
-            **{part: parts[part] for part in ("code", "libraries", "data")},
-            **commit(),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        text = _lines(content)
-        if record.weights:
-            with written(self._weights(name)) as temporary:
-                temporary.write_bytes(net.getvalue())
-        with written(self._record(name)) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        self._add(content, {VALIDATION: record.validation, FINAL: record.final})
-        return self._record(name)
+        return self.entry(record.run).put(record)
 
     def get_or_train(
         self, run: Run, asked: Sequence[Measuring] = (VALIDATION, FINAL), train: Callable[..., Record] = train
     ) -> Record:
         """The record of a run, trained by ``train(run, checkpoint=...)`` and measured as far as the store lacks it."""
-        name, record = key(run), self.get(run)
-        if record is not None and all(self.numbers(self.read(name), one) is not None for one in asked):
+        return self.entry(run).get_or_train(asked, train)
+
+
+class Entry:
+    """The place of one run in a store: what it is called there, and its files."""
+
+    def __init__(self, folder: Path, run: Run) -> None:
+        self.run, self.identity = run, identity(run)
+        self.key = _digest(self.identity)
+        kinds = {"records": "json", "measured": "json", "weights": "pt", "checkpoints": "pt", "locks": "lock"}
+        self.files = {kind: folder / kind / f"{self.key}.{ending}" for kind, ending in kinds.items()}
+
+    def read(self) -> dict[str, Any] | None:
+        """The content of the record, or None. A damaged or foreign file is set aside with a warning."""
+        return self._json("records", _NEEDED)
+
+    def numbers(self, stored: Mapping[str, Any], asked: Measuring) -> dict[str, float] | None:
+        """What was measured of the record that was read, or None where a metric is missing."""
+        found = self._measured(stored).get(asked.name)
+        return None if asked.missing(found) else {metric: found["numbers"][metric] for metric in asked.metrics}
+
+    def get(self) -> Record | None:
+        """As :meth:`Store.get`."""
+        stored = self.read()
+        if stored is None:
+            return None
+        weights = {}
+        try:
+            if stored["weights"]:
+                content = self.files["weights"].read_bytes()
+                if hashlib.sha256(content).hexdigest() != stored["weights"]:
+                    raise ValueError("it is not the net of this record")
+                weights = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+        except Exception as error:  # a net that is gone or damaged can only be trained again
+            _set_aside(self.files["weights"], error)
+            self.files["records"].unlink(missing_ok=True)
+            return None
+        numbers = {"validation": self.numbers(stored, VALIDATION) or {}, "final": self.numbers(stored, FINAL) or {}}
+        return Record(self.run, **{part: stored[part] for part in _STORED}, weights=weights, **numbers)
+
+    def put(self, record: Record) -> Path:
+        """As :meth:`Store.put`."""
+        net = io.BytesIO()
+        if record.weights:
+            torch.save(record.weights, net)
+        content = {
+            "format": FORMAT,
+            "key": self.key,
+            "run": record.run.describe(),
+            **{part: getattr(record, part) for part in _STORED},
+            "weights": hashlib.sha256(net.getvalue()).hexdigest() if record.weights else None,
+            **{part: self.identity[part] for part in ("code", "libraries", "data")},
+            **commit(),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        text = _lines(content)
+        if record.weights:
+            with written(self.files["weights"]) as temporary:
+                temporary.write_bytes(net.getvalue())
+        with written(self.files["records"]) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        self._add(content, {VALIDATION: record.validation, FINAL: record.final})
+        return self.files["records"]
+
+    def get_or_train(self, asked: Sequence[Measuring], train: Callable[..., Record]) -> Record:
+        """As :meth:`Store.get_or_train`."""
+        record = self.get()
+        if record is not None and all(self.numbers(self.read(), one) is not None for one in asked):
             return record
-        with self._locked(name):
-            record = self.get(run)  # another process may have just finished it
+        with self._locked():
+            record = self.get()  # another process may have just finished it
             if record is None:
                 for one in asked:  # a split that is missing is named before the training, not after it
-                    data.load(run.dataset, one.split, run.size)
-                checkpoint = Checkpoint(self.folder / "checkpoints" / f"{name}.pt")
-                record = train(run, checkpoint=checkpoint)
+                    data.load(self.run.dataset, one.split, self.run.size)
+                checkpoint = Checkpoint(self.files["checkpoints"])
+                record = train(self.run, checkpoint=checkpoint)
                 self.put(record)
                 checkpoint.remove()
             for one in asked:
-                self._measure(self.read(name), record, one)
-        return self.get(run) or record
+                self._measure(self.read(), record, one)
+        return self.get() or record
 
     def _measure(self, stored: Mapping[str, Any], record: Record, asked: Measuring) -> dict[str, float]:
         """The numbers asked for, those that the store lacks computed from the weights; for the holder of the lock."""
@@ -226,7 +249,7 @@ class Store:
             threshold = None if asked.threshold == "own" else asked.threshold
             if threshold == "validation":
                 threshold = self._measure(stored, record, asked.on_validation)["threshold"]
-            run = record.run
+            run = self.run
             with Recipe(run).pinned():
                 dataset = data.load(run.dataset, asked.split, run.size)
                 said = training.predict(record.system().to(run.device), dataset, run, **asked.decoder)
@@ -236,7 +259,7 @@ class Store:
 
     def _measured(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """All that was measured of these very weights."""
-        found = self._json(self._numbers(stored["key"]), stored["key"], {"measured", "weights"})
+        found = self._json("measured", {"measured", "weights"})
         return found["measured"] if found and found["weights"] == stored["weights"] else {}
 
     def _add(self, stored: Mapping[str, Any], found: Mapping[Measuring, Mapping[str, float]]) -> None:
@@ -250,57 +273,49 @@ class Store:
                 "code": old["code"] | {metric: _metric_code(metric) for metric in numbers},
             }
         if any(found.values()):
-            content = {"format": FORMAT, "key": stored["key"], "weights": stored["weights"], "measured": measured}
-            with written(self._numbers(stored["key"])) as temporary:
+            content = {"format": FORMAT, "key": self.key, "weights": stored["weights"], "measured": measured}
+            with written(self.files["measured"]) as temporary:
                 temporary.write_text(_lines(content), encoding="utf-8")
 
     @contextlib.contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         """One process at a time; the lock's file goes with the lock."""
-        path = self.folder / "locks" / f"{name}.lock"
+        path = self.files["locks"]
         path.parent.mkdir(parents=True, exist_ok=True)
         another = path.exists()  # and if it holds the lock no more when this process gets it, it may have been killed
         with FileLock(path):
             if another:
-                left = self.folder / "checkpoints" / f"{name}.pt"
-                for file in (self._record(name), self._weights(name), self._numbers(name), left):
+                for file in self.files.values():
                     clear(file)
             try:
                 yield
             finally:
                 path.unlink(missing_ok=True)  # one who waits for it sees that it is gone, and asks for a new one
 
-    def _json(self, path: Path, name: str, needed: set[str]) -> dict[str, Any] | None:
+    def _json(self, kind: str, needed: set[str]) -> dict[str, Any] | None:
+        path = self.files[kind]
         try:
             content = path.read_bytes()  # trouble of the machine's is raised here, and is not the record's
         except FileNotFoundError:
             return None
         try:
             stored = json.loads(content)
-            if stored["format"] != FORMAT or stored["key"] != name:
+            if stored["format"] != FORMAT or stored["key"] != self.key:
                 raise ValueError("it holds something else")
             if missing := needed - stored.keys():
                 raise ValueError(f"it lacks {', '.join(sorted(missing))}")
             return stored
         except Exception as error:  # whatever a damaged file makes the reader raise
-            self._set_aside(path, error)
+            _set_aside(path, error)
             return None
 
-    def _set_aside(self, path: Path, error: Exception) -> None:
-        aside = path.with_name(path.name + ".damaged")
-        log.warning("%s%s cannot be used (%s: %s); it is set aside as %s and the run is done again", SAYS, path.name,
-                    type(error).__name__, error, aside.name)
-        with contextlib.suppress(FileNotFoundError):
-            path.replace(aside)
 
-    def _record(self, name: str) -> Path:
-        return self.records / f"{name}.json"
-
-    def _weights(self, name: str) -> Path:
-        return self.folder / "weights" / f"{name}.pt"
-
-    def _numbers(self, name: str) -> Path:
-        return self.folder / "measured" / f"{name}.json"
+def _set_aside(path: Path, error: Exception) -> None:
+    aside = path.with_name(path.name + ".damaged")
+    log.warning("%s%s cannot be used (%s: %s); it is set aside as %s and the run is done again", SAYS, path.name,
+                type(error).__name__, error, aside.name)
+    with contextlib.suppress(FileNotFoundError):
+        path.replace(aside)
 
 
 def _lines(content: Mapping[str, Any]) -> str:
