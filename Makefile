@@ -50,7 +50,7 @@ serve: $(READY)  ## serve the built book on http://127.0.0.1:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
 
 lint: $(READY)  ## check the style of the code
-	$(BIN)/ruff check src tests benchmarks book
+	$(BIN)/ruff check
 
 bench: $(VENV)/.bench  ## time the losses against reference formulas and other libraries in one run
 	$(BIN)/python benchmarks/losses.py $(RECORD)
