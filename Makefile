@@ -13,7 +13,7 @@ TYPED := $(addprefix tests/test_,$(addsuffix .py,checks points heatmaps decode t
   $(filter-out %/test_autograd.py,$(wildcard tests/losses/test_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-faults test-cluster run serve clean lint types lock plan record verify bench bench-engine ready
+.PHONY: help book test test-faults test-cluster run serve clean lint types hooks lock plan record verify bench bench-engine ready
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ lint: $(READY)  ## check the style of the code
 
 types: $(READY)  ## check the types of the package
 	$(BIN)/mypy
+
+hooks: $(READY)  ## check the style at every commit
+	$(BIN)/pre-commit install
 
 bench: $(VENV)/.bench  ## time the losses against reference formulas and other libraries in one run
 	$(BIN)/python benchmarks/losses.py $(RECORD)
