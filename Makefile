@@ -13,7 +13,7 @@ TYPED := $(addprefix tests/test_,$(addsuffix .py,checks points heatmaps decode t
   $(filter-out %/test_autograd.py,$(wildcard tests/losses/test_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-faults test-cluster run serve clean lint lock plan record verify bench bench-engine ready
+.PHONY: help book test test-faults test-cluster run serve clean lint types hooks lock plan record verify bench bench-engine ready
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,7 +50,13 @@ serve: $(READY)  ## serve the built book on http://127.0.0.1:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
 
 lint: $(READY)  ## check the style of the code
-	$(BIN)/ruff check src tests benchmarks book
+	$(BIN)/ruff check
+
+types: $(READY)  ## check the types of the package
+	$(BIN)/mypy
+
+hooks: $(READY)  ## check the style at every commit
+	$(BIN)/pre-commit install
 
 bench: $(VENV)/.bench  ## time the losses against reference formulas and other libraries in one run
 	$(BIN)/python benchmarks/losses.py $(RECORD)
@@ -59,7 +65,7 @@ bench-engine: $(READY)  ## time what the engine adds to a run: some three minute
 	$(BIN)/python benchmarks/engine.py $(RECORD)
 
 clean:  ## remove the built book; runs/ is kept
-	rm -rf _build .pytest_cache .ruff_cache .hypothesis
+	rm -rf _build .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 lock:  ## renew requirements.lock and environment.yml from pyproject.toml with the newest versions that fit
 	rm -rf $(VENV)-lock build

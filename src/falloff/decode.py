@@ -71,7 +71,7 @@ def peaks(
     row, column = pixel // width, pixel % width
     dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
     xy = torch.stack([column, row], dim=-1).to(dtype)
-    if refine == "offsets":
+    if offsets is not None:
         image = torch.arange(len(scores), device=scores.device)[:, None]
         edge = xy.new_tensor([width, height]) - 0.5
         xy = (xy + offsets.to(dtype)[image, :, row, column]).clamp(min=-0.5).minimum(edge)

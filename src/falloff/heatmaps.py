@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -16,6 +16,9 @@ from falloff.checks import check_count, check_one_of, check_positive, check_shar
 from falloff.points import Points
 
 Merge = Literal["max", "noisy-or"]
+
+
+Kind = Literal["pixel", "gaussian", "cone"]
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,14 @@ class Stamp:
     size: tuple[int, ...]
     classes: int
     reach: int
-    kind: Literal["pixel", "gaussian", "cone"]
+    kind: Kind
     sigma: float | None
     marked: bool = False
     channels_last: bool = False
     any_class: bool = False
 
     @classmethod
-    def of(cls, points: Points, size: Sequence[int], classes: int, sigma: float | None, *, kind: str = "gaussian",
+    def of(cls, points: Points, size: Sequence[int], classes: int, sigma: float | None, *, kind: Kind = "gaussian",
            marked: bool = False, channels_last: bool = False, any_class: bool = False) -> Stamp:
         """The stamp that reaches as far as its values do; ``sigma`` None is the nearest pixel alone.
 
@@ -75,8 +78,10 @@ class Stamp:
         axes = len(self.size)
         offset = torch.arange(-self.reach, self.reach + 1, device=points.xy.device)
         lengths = self.size[::-1]  # of x, y, ...: coordinates and lengths are named in opposite orders
-        index, stride = 0, self.classes if self.channels_last else 1
-        gap, inside, middle = [], [], True
+        index: Any = 0  # tensors from the first axis on, here and below
+        middle: Any = True
+        stride = self.classes if self.channels_last else 1
+        gap, inside = [], []
         for axis, (x, length) in enumerate(zip(points.xy.unbind(-1), lengths, strict=True)):
             at = nearest_pixel(x, length)[..., None] + offset
             index = index + stride * _spread(at.clamp(0, length - 1), axes, axis)
@@ -108,6 +113,7 @@ class Stamp:
         largest weight counts.
         """
         window = (2 * self.reach + 1) ** len(self.size)
+        assert points.weight is not None
         own = points.weight.to(maps.dtype)[..., None].expand(-1, -1, window).flatten(1)
         own = torch.where((value > 0) & (maps.gather(1, index) == value), own, -1.0)
         own = torch.full_like(maps, -1.0).scatter_reduce(1, index, own, "amax")
@@ -117,9 +123,9 @@ class Stamp:
         """The falloff at some distances from each point along x, y, ..., which broadcast to the window."""
         axes, spread = len(gap), points.sigma
         if self.kind == "gaussian" and (spread is None or spread.ndim < 4):
-            value = 1.0  # one exponential for each row and column, not for each pixel
+            value: Any = 1.0  # one exponential for each row and column, not for each pixel
             for axis, (g, fits) in enumerate(zip(gap, inside, strict=True)):
-                wide = self.sigma
+                wide: Any = self.sigma
                 if spread is not None:
                     wide = _spread(spread if spread.ndim == 2 else spread[..., axis], axes).to(g.dtype)
                 value = value * torch.where(fits, torch.exp(-0.5 * (g / wide) ** 2), 0.0)
@@ -128,10 +134,11 @@ class Stamp:
             if self.kind == "pixel":
                 return within.to(gap[0].dtype)
             if self.kind == "cone":
-                falling = (1 - sum(g.square() for g in gap).sqrt() / self.sigma).clamp(min=0.0)
-                return torch.where(within, falling, 0.0)
+                distance: Any = sum(g.square() for g in gap)
+                return torch.where(within, (1 - distance.sqrt() / self.sigma).clamp(min=0.0), 0.0)
+            assert spread is not None
             precision = torch.linalg.inv_ex(spread.to(gap[0].dtype)).inverse  # inv would wait for the device to check
-            squared = sum(
+            squared: Any = sum(
                 _spread(precision[..., i, j], axes) * gap[i] * gap[j] for i in range(axes) for j in range(axes)
             )
             value = torch.where(within, torch.exp(-0.5 * squared), 0.0)
