@@ -6,11 +6,14 @@ depends on the texts that it is called with.
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from numbers import Integral, Real
+from types import MappingProxyType
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -118,6 +121,13 @@ def choose(kind: str, name: str, table: Mapping[str, T]) -> T:
     if not hasattr(found, attribute):
         raise ValueError(f"{kind} {name!r}: the module has no {attribute!r}{nearest(attribute, vars(found))}")
     return getattr(found, attribute)
+
+
+@functools.cache
+def own_options(made: Callable[..., object], *others: str) -> Mapping[str, object]:
+    """The parameters of what makes something, but for some others, with their defaults."""
+    given = inspect.signature(made).parameters.values()
+    return MappingProxyType({one.name: one.default for one in given if one.name not in others})
 
 
 def nearest(name: object, known: Iterable[str]) -> str:

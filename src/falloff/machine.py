@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import shutil
@@ -29,8 +30,13 @@ def resolve_form(form: Form, device: str) -> str:
     """What "auto" means here: "compiled" where there is a compiler that FALLOFF_COMPILE leaves on, else "eager"."""
     if form != "auto":
         return form
-    has_compiler = torch.device(device).type == "cuda" or shutil.which(os.environ.get("CXX", "g++")) is not None
+    has_compiler = torch.device(device).type == "cuda" or _is_there(os.environ.get("CXX", "g++"))
     return "compiled" if has_compiler and compiler_works() else "eager"
+
+
+@functools.cache
+def _is_there(command: str) -> bool:
+    return shutil.which(command) is not None
 
 
 def check_device(name: str) -> torch.device:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
 from collections.abc import Callable
 
 from falloff import checks, sets
@@ -17,7 +16,7 @@ def augmentation(**options: object) -> Callable[..., tuple]:
     """What varies training images, with their points: :func:`falloff.data.augment.make`, for which kornia is loaded."""
     make = importlib.import_module("falloff.data.augment").make
     for option in options:
-        checks.check_option("augment", option, inspect.signature(make).parameters)
+        checks.check_option("augment", option, checks.own_options(make))
     return make(**options)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 
 from torch import nn
@@ -19,14 +18,13 @@ def names() -> list[str]:
     return list(MODELS)
 
 
-def options(name: str) -> dict[str, object]:
+def options(name: str) -> Mapping[str, object]:
     """A net's own options with their defaults.
 
     Raises:
         ValueError: no net has this name; the message gives the nearest.
     """
-    given = inspect.signature(checks.choose("model", name, MODELS)).parameters.values()
-    return {one.name: one.default for one in given if one.name not in _SHARED}
+    return checks.own_options(checks.choose("model", name, MODELS), *_SHARED)
 
 
 def make(name: str, *, channels: int, outputs: Mapping[str, int], width: int, **own: object) -> nn.Module:

@@ -170,8 +170,11 @@ class Entry:
     def __init__(self, folder: Path, run: Run) -> None:
         self.run, self.identity = run, identity(run)
         self.key = _digest(self.identity)
-        kinds = {"records": "json", "measured": "json", "weights": "pt", "checkpoints": "pt", "locks": "lock"}
-        self.files = {kind: folder / kind / f"{self.key}.{ending}" for kind, ending in kinds.items()}
+        self.folder = folder
+
+    def file(self, kind: str) -> Path:
+        """Of "records", "measured", "weights", "checkpoints" or "locks"."""
+        return self.folder / kind / f"{self.key}.{_ENDINGS[kind]}"
 
     def read(self) -> dict[str, Any] | None:
         """The content of the record, or None. A damaged or foreign file is set aside with a warning."""
@@ -190,13 +193,13 @@ class Entry:
         weights = {}
         try:
             if stored["weights"]:
-                content = self.files["weights"].read_bytes()
+                content = self.file("weights").read_bytes()
                 if hashlib.sha256(content).hexdigest() != stored["weights"]:
                     raise ValueError("it is not the net of this record")
                 weights = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
         except Exception as error:  # a net that is gone or damaged can only be trained again
-            _set_aside(self.files["weights"], error)
-            self.files["records"].unlink(missing_ok=True)
+            _set_aside(self.file("weights"), error)
+            self.file("records").unlink(missing_ok=True)
             return None
         numbers = {"validation": self.numbers(stored, VALIDATION) or {}, "final": self.numbers(stored, FINAL) or {}}
         return Record(self.run, **{part: stored[part] for part in _STORED}, weights=weights, **numbers)
@@ -218,12 +221,12 @@ class Entry:
         }
         text = _lines(content)
         if record.weights:
-            with written(self.files["weights"]) as temporary:
+            with written(self.file("weights")) as temporary:
                 temporary.write_bytes(net.getvalue())
-        with written(self.files["records"]) as temporary:
+        with written(self.file("records")) as temporary:
             temporary.write_text(text, encoding="utf-8")
         self._add(content, {VALIDATION: record.validation, FINAL: record.final})
-        return self.files["records"]
+        return self.file("records")
 
     def get_or_train(self, asked: Sequence[Measuring], train: Callable[..., Record]) -> Record:
         """As :meth:`Store.get_or_train`."""
@@ -235,7 +238,7 @@ class Entry:
             if record is None:
                 for one in asked:  # a split that is missing is named before the training, not after it
                     data.load(self.run.dataset, one.split, self.run.size)
-                checkpoint = Checkpoint(self.files["checkpoints"])
+                checkpoint = Checkpoint(self.file("checkpoints"))
                 record = train(self.run, checkpoint=checkpoint)
                 self.put(record)
                 checkpoint.remove()
@@ -274,26 +277,26 @@ class Entry:
             }
         if any(found.values()):
             content = {"format": FORMAT, "key": self.key, "weights": stored["weights"], "measured": measured}
-            with written(self.files["measured"]) as temporary:
+            with written(self.file("measured")) as temporary:
                 temporary.write_text(_lines(content), encoding="utf-8")
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """One process at a time; the lock's file goes with the lock."""
-        path = self.files["locks"]
+        path = self.file("locks")
         path.parent.mkdir(parents=True, exist_ok=True)
         another = path.exists()  # and if it holds the lock no more when this process gets it, it may have been killed
         with FileLock(path):
             if another:
-                for file in self.files.values():
-                    clear(file)
+                for kind in _ENDINGS:
+                    clear(self.file(kind))
             try:
                 yield
             finally:
                 path.unlink(missing_ok=True)  # one who waits for it sees that it is gone, and asks for a new one
 
     def _json(self, kind: str, needed: set[str]) -> dict[str, Any] | None:
-        path = self.files[kind]
+        path = self.file(kind)
         try:
             content = path.read_bytes()  # trouble of the machine's is raised here, and is not the record's
         except FileNotFoundError:
@@ -362,6 +365,7 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
+_ENDINGS = {"records": "json", "measured": "json", "weights": "pt", "checkpoints": "pt", "locks": "lock"}
 _STORED = ("curve", "seconds", "versions", "machine")
 _NEEDED = {*_STORED, "run", "weights", "code", "libraries", "data", "commit", "clean", "finished"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from functools import partial
 
@@ -33,13 +32,12 @@ def find(name: str) -> type[System]:
 
 def takes(name: str) -> set[str]:
     """Which of ``net``, ``width``, ``loss``, ``head_std`` and ``bias`` a system is made with."""
-    return set(inspect.signature(find(name)).parameters) & {*_SHARED}
+    return checks.own_options(find(name)).keys() & {*_SHARED}
 
 
-def options(name: str) -> dict[str, object]:
+def options(name: str) -> Mapping[str, object]:
     """A system's own options with their defaults."""
-    given = inspect.signature(find(name)).parameters.values()
-    return {one.name: one.default for one in given if one.kind is one.KEYWORD_ONLY and one.name not in _SHARED}
+    return checks.own_options(find(name), "task", *_SHARED)
 
 
 def make(
