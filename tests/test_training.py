@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -198,3 +199,59 @@ def test_unknown_devices_are_named(device):
 def test_a_gpu_that_is_not_there_is_named_before_anything_is_computed(spots):
     with pytest.raises(ValueError, match="device 'cuda:0' is not available"):
         train(TINY.replace(device="cuda:0"))
+
+
+# Pictures of different sizes, and pixels that do not count.
+
+
+def sized(folder, **changed):
+    """A set whose pictures fill the upper left 12 x 12 pixels of 16 x 16, with points there; returns its arrays."""
+    arrays = set_arrays()
+    arrays["points"] = arrays["points"].clip(1, 10)
+    arrays["size"] = np.full((len(arrays["images"]), 2), 12)
+    return write_set(folder, "sized", **{**arrays, **changed})
+
+
+def test_a_label_under_a_mask_changes_no_weight(spots):
+    arrays = set_arrays()
+    mask = np.ones(arrays["images"].shape, dtype=bool)
+    mask[:, :4] = False
+    moved = arrays["points"].copy()
+    moved[:, 0, 1] = 2.0  # the first point of each picture, under the mask and elsewhere under it
+    elsewhere = moved.copy()
+    elsewhere[:, 0, 0] = 14.0 - moved[:, 0, 0]
+    found = []
+    for points in (moved, elsewhere):
+        write_set(spots, "masked", points=points, mask=mask)
+        found.append(train(TINY.replace(dataset="masked", loss="bce", bias=-3.0)))
+    assert all(torch.equal(*pair) for pair in zip(*map(tensors, found), strict=True))
+    write_set(spots, "masked", points=moved)
+    other = train(TINY.replace(dataset="masked", loss="bce", bias=-3.0))
+    assert any(not torch.equal(*pair) for pair in zip(tensors(other), tensors(found[0]), strict=True))
+
+
+def test_nothing_is_predicted_beside_a_picture_that_is_smaller_than_its_image(spots):
+    sized(spots)
+    record = measured(TINY.replace(dataset="sized"))
+    said = training.predict(record.system(), data.load("sized", "test"), record.run)
+    assert said.points.valid.any() and said.points.xy[said.points.valid].max() < 12
+    assert 0 <= record.final["ap"] <= 1
+
+
+def test_a_split_of_another_name_is_measured_from_stored_weights(spots, tmp_path):
+    arrays = set_arrays((24, 8, 16))
+    arrays["split"] = np.where(np.arange(48) < 40, arrays["split"].astype("U8"), "holiday")
+    write_set(spots, "four", **arrays)
+    run, kept = TINY.replace(dataset="four"), store.Store(tmp_path)
+    kept.get_or_train(run)
+    kept.get_or_train(run, [store.Measuring(split="holiday", metrics=("ap",))],
+                      train=lambda *_, **__: pytest.fail("it was trained again"))
+    stored = kept.entry(run).read()
+    assert 0 <= kept.entry(run).numbers(stored, store.Measuring(split="holiday", metrics=("ap",)))["ap"] <= 1
+
+
+def test_augmented_trainings_are_the_same_twice_and_other_than_plain_ones(spots):
+    run = TINY.replace(augment={"flip": 0.5, "shift": 0.1})
+    one, other, plain = train(run), train(run), train(TINY)
+    assert all(torch.equal(*pair) for pair in zip(tensors(one), tensors(other), strict=True))
+    assert any(not torch.equal(*pair) for pair in zip(tensors(one), tensors(plain), strict=True))
