@@ -97,7 +97,7 @@ def _run(given: argparse.Namespace) -> int:
 def _record(given: argparse.Namespace) -> int:
     from falloff.study import recording
 
-    for path in recording.record(given.profile, given.device, given.experiment or None):
+    for path in recording.write(given.profile, given.device, given.experiment or None):
         print(f"recorded: {path}")
     return 0
 

@@ -57,7 +57,7 @@ def project(spots, tmp_path_factory):
 @pytest.fixture(scope="module")
 def recorded(project):
     """The manifest of what was recorded."""
-    [path] = recording.record("tiny")
+    [path] = recording.write("tiny")
     return path
 
 
@@ -152,7 +152,7 @@ def test_what_cannot_be_recorded_is_named(copied, monkeypatch, words, named):
     monkeypatch.setattr(engine, "cluster", lambda *_: pytest.fail("workers were started"))
     before = bytes_of(copied.parent)
     with pytest.raises(ValueError, match=named):
-        recording.record(**{"profile": "tiny", **words})
+        recording.write(**{"profile": "tiny", **words})
     assert bytes_of(copied.parent) == before
 
 
@@ -280,7 +280,7 @@ def compared(role="reported", runs=1, **changes):
     """The word for a run whose recorded AP is 0.5, as one of so many; seeds have 0.49, 0.50 and 0.51: s = 0.01."""
     table = pd.DataFrame([METRICS | {"ap": ap, "arm": "bce", "role": "reported"} for ap in (0.49, 0.5, 0.51)])
     old = table.iloc[1].to_dict() | {"role": role}
-    return recording.compare(old, old | changes, recording.seed_noise(table, runs))
+    return recording.row_word(old, old | changes, recording.seed_noise(table, runs))
 
 
 @pytest.mark.parametrize(
@@ -337,12 +337,12 @@ def test_steps_that_a_run_never_reached_count_as_those_it_had(copied):
             for steps in (20.0, 30.0, math.nan)]
     noise = recording.seed_noise(pd.DataFrame(rows), 1)
     assert noise["steps_to_ap"] == pytest.approx(6.2053 * 10 * math.sqrt(2), rel=1e-4)
-    assert recording.compare(rows[0], rows[2], noise) == "within seed noise"
+    assert recording.row_word(rows[0], rows[2], noise) == "within seed noise"
 
 
 def test_what_is_undefined_in_both_is_the_same():
     row = METRICS | {"ap": math.nan, "arm": "bce", "role": "reported"}
-    assert recording.compare(row, dict(row), {}) == "identical"
+    assert recording.row_word(row, dict(row), {}) == "identical"
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_what_is_undefined_in_both_is_the_same():
 def test_a_word_says_how_far_a_claim_is_off(copied, then, now, word):
     claim = claims.load()["C1"]
     judged = (Judgement(claim, (Interval(*ends, 3),)) for ends in (then, now))
-    assert recording._word(*judged) == word
+    assert recording._claim_word(*judged) == word
 
 
 @pytest.mark.parametrize("end", [math.inf, -math.inf])

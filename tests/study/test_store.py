@@ -13,7 +13,7 @@ from scenes import measured, set_arrays, write_set
 
 from falloff import digests, project
 from falloff.study import store
-from falloff.study.store import Checkpoint, Store
+from falloff.study.store import CheckpointFile, Store
 from falloff.training import Run, train
 
 TINY = Run(dataset="spots", width=2, steps=2, batch=4, evaluations=2)
@@ -278,7 +278,7 @@ def test_a_stored_run_needs_neither_lock_nor_training(tmp_path, trained):
 # Checkpoints.
 
 
-class Every(Checkpoint):
+class Every(CheckpointFile):
     """A checkpoint at every step, all of which are kept."""
 
     def __init__(self, path):
@@ -307,7 +307,7 @@ def test_a_training_resumed_after_any_step_gives_what_an_uninterrupted_one_gives
     assert len(watching.kept) == 4
     for content in watching.kept:
         watching.path.write_bytes(content)
-        resumed = train(run, checkpoint=Checkpoint(watching.path, every=math.inf))
+        resumed = train(run, checkpoint=CheckpointFile(watching.path, every=math.inf))
         assert same(resumed, whole, but=("weights", "seconds"))
         assert watching.path.read_bytes() == content
 
@@ -316,7 +316,7 @@ def test_the_wall_time_of_a_resumed_training_is_that_of_all_its_parts(spots, tmp
     watching = Every(tmp_path / "checkpoint.pt")
     train(TINY, checkpoint=watching)
     watching.save(watching.load() | {"seconds": 1000.0})
-    assert 1000.0 < train(TINY, checkpoint=Checkpoint(watching.path)).seconds < 1100.0
+    assert 1000.0 < train(TINY, checkpoint=CheckpointFile(watching.path)).seconds < 1100.0
 
 
 @pytest.mark.parametrize("damage", ["zero bytes", "truncated", "text", "of something else"])
@@ -330,7 +330,7 @@ def test_a_damaged_checkpoint_is_left_with_a_warning_and_the_training_starts_ane
         "zero bytes": b"", "truncated": whole[: len(whole) // 2], "text": b"nothing",
         "of something else": foreign(tmp_path),
     }[damage])
-    again = train(TINY, checkpoint=Checkpoint(watching.path))
+    again = train(TINY, checkpoint=CheckpointFile(watching.path))
     assert watching.path.name in caplog.text and "starts anew" in caplog.text
     assert same(again, trained, but=("weights", "seconds", "validation", "final"))
 
@@ -353,7 +353,7 @@ def test_a_checkpoint_stays_until_the_record_is_stored(spots, tmp_path, monkeypa
 
 
 def test_checkpoints_are_as_far_apart_as_they_are_told(tmp_path):
-    now, then = Checkpoint(tmp_path / "a", every=0.0), Checkpoint(tmp_path / "a", every=3600.0)
+    now, then = CheckpointFile(tmp_path / "a", every=0.0), CheckpointFile(tmp_path / "a", every=3600.0)
     assert now.due() and not then.due()
     assert then.load() is None  # nothing was saved yet
     now.save({"step": 1})

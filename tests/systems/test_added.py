@@ -84,9 +84,9 @@ def test_each_is_decoded_in_pixels_of_the_image_and_measured(done, name):
 
 def test_each_resumes_bit_for_bit(spots, tmp_path, name):
     run = SMALL.replace(**described(name)).replace(steps=6)
-    whole, kept = train(run), store.Checkpoint(tmp_path / "state.pt", every=0.0)
+    whole, kept = train(run), store.CheckpointFile(tmp_path / "state.pt", every=0.0)
 
-    class Until(store.Checkpoint):
+    class Until(store.CheckpointFile):
         def due(self):
             return not self.path.exists()
 

@@ -40,7 +40,7 @@ def folder(profile: str) -> Path:
     return project_root() / "data" / "recorded" / profile
 
 
-def record(profile: str = "quick", device: str | None = None, names: Sequence[str] | None = None) -> list[Path]:
+def write(profile: str = "quick", device: str | None = None, names: Sequence[str] | None = None) -> list[Path]:
     """Run experiments of a profile, as far as the store lacks them, and write a CSV and a JSON manifest for each.
 
     Args:
@@ -158,7 +158,7 @@ def verify(profile: str = "quick", *, everything: bool = False, device: str | No
         for name, (manifest, table) in recorded.items():
             chosen, noise = samples[name], seed_noise(table, count)
             fresh = _replay(chosen, device, Store(home))
-            words = [compare(old, new, noise) for old, new in
+            words = [row_word(old, new, noise) for old, new in
                      zip(chosen.to_dict("records"), fresh.to_dict("records"), strict=True)]
             rows += [
                 {"experiment": name, **{what: old[what] for what in ("arm", "role", "seed")},
@@ -195,7 +195,7 @@ def _or_null(value: Any) -> Any:
     return None if pd.isna(value) else value
 
 
-def compare(old: Mapping[str, Any], new: Mapping[str, Any], noise: Mapping[str, float]) -> str:
+def row_word(old: Mapping[str, Any], new: Mapping[str, Any], noise: Mapping[str, float]) -> str:
     """One of :data:`WORDS` for a replayed row against the recorded one: see :func:`verify`."""
     differences = {name: _difference(old[name], new[name]) for name in _metrics(old)}
     if not any(differences.values()):
@@ -285,13 +285,13 @@ def _claims(name: str, manifest: Mapping[str, Any], table: pd.DataFrame, fresh: 
         if then.verdict != old["verdict"] or old["asked"] != claim.digest():
             word = "different"  # not what its own table says, or decided by something else now
         else:
-            word = _word(then, now) if replayed else "not replayed"
+            word = _claim_word(then, now) if replayed else "not replayed"
         found[claim.name] = {"recorded": old["verdict"], "verdict": now.verdict, "compared": word, "runs": len(mine),
                              "replayed": replayed}
     return found
 
 
-def _word(then: claims.Judgement, now: claims.Judgement) -> str:
+def _claim_word(then: claims.Judgement, now: claims.Judgement) -> str:
     pairs = list(zip(then.effects, now.effects, strict=True))
     apart = [_difference(a, b) for one, other in pairs
              for a, b in ((one.mean, other.mean), (one.low, other.low), (one.high, other.high))]

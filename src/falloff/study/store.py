@@ -238,7 +238,7 @@ class Entry:
             if record is None:
                 for one in asked:  # a split that is missing is named before the training, not after it
                     data.load(self.run.dataset, one.split, self.run.size)
-                checkpoint = Checkpoint(self.file("checkpoints"))
+                checkpoint = CheckpointFile(self.file("checkpoints"))
                 record = train(self.run, checkpoint=checkpoint)
                 self.put(record)
                 checkpoint.remove()
@@ -326,7 +326,7 @@ def _lines(content: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(f"{json.dumps(part)}: {json.dumps(value)}" for part, value in content.items()) + "\n}\n"
 
 
-class Checkpoint:
+class CheckpointFile:
     """The state of one training in a file, saved once in a while: see :class:`falloff.training.Checkpoint`."""
 
     def __init__(self, path: Path, every: float | None = None) -> None:
