@@ -108,9 +108,8 @@ def _verify(given: argparse.Namespace) -> int:
     from falloff.study import claims, recording
 
     found = recording.verify(given.profile, everything=given.all, device=given.device)
-    rows = pd.DataFrame(found["runs"]).fillna({"variant": ""})
-    print(rows.rename(columns={"recorded": "AP recorded", "replayed": "AP replayed"})
-          .to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    rows = pd.DataFrame(found["runs"])
+    print(rows.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     known = claims.load()
     for name, claim in found["claims"].items():
         was = "" if claim["verdict"] == claim["recorded"] else f" (recorded: {claim['recorded']})"

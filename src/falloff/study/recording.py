@@ -121,8 +121,8 @@ def verify(profile: str = "quick", *, everything: bool = False, device: str | No
 
     .. math:: |d| \\le t_\\nu\\, s \\sqrt 2,
 
-    else "different". On a run of the tuning rests the choice of a rate, so its APs are compared; on others rest claims,
-    so their metrics are. The standard deviation s of seeds is pooled over the arms of the experiment,
+    else "different". On a run of the tuning rests a choice, so the metric that chose is compared; on others rest
+    claims, so their metrics are. The standard deviation s of seeds is pooled over the arms of the experiment,
     with :math:`\\nu` degrees of freedom. Student's quantile is that at which 95 of 100 verifications that change
     nothing but the seeds call no run different: metrics and runs share the level (Bonferroni).
 
@@ -139,7 +139,7 @@ def verify(profile: str = "quick", *, everything: bool = False, device: str | No
 
     Returns:
         What is written to ``verified.json`` beside the tables: date, machine, versions, ``runs`` (one row each, with
-        the AP on the test split) and ``claims``.
+        what chose on the test split) and ``claims``.
 
     Raises:
         ValueError: nothing is recorded, or a table is not as recorded.
@@ -156,13 +156,15 @@ def verify(profile: str = "quick", *, everything: bool = False, device: str | No
         samples = {name: table if everything else table.loc[_sample(table)] for name, (_, table) in recorded.items()}
         count = sum(map(len, samples.values()))
         for name, (manifest, table) in recorded.items():
-            chosen, noise = samples[name], seed_noise(table, count)
+            chosen, tuned_by = samples[name], EXPERIMENTS[name].tuned_by
+            noise = seed_noise(table, count, tuned_by)
             fresh = _replay(chosen, device, Store(home))
-            words = [row_word(old, new, noise) for old, new in
+            words = [row_word(old, new, noise, tuned_by) for old, new in
                      zip(chosen.to_dict("records"), fresh.to_dict("records"), strict=True)]
             rows += [
                 {"experiment": name, **{what: old[what] for what in ("arm", "role", "seed")},
-                 "rate": old["learning_rate"], "recorded": _or_null(old["ap"]), "replayed": _or_null(new["ap"]),
+                 "rate": old["learning_rate"], "metric": tuned_by,
+                 "recorded": _or_null(old[tuned_by]), "replayed": _or_null(new[tuned_by]),
                  "verdict": word}
                 for old, new, word in zip(chosen.to_dict("records"), fresh.to_dict("records"), words, strict=True)
             ]
@@ -195,23 +197,25 @@ def _or_null(value: Any) -> Any:
     return None if pd.isna(value) else value
 
 
-def row_word(old: Mapping[str, Any], new: Mapping[str, Any], noise: Mapping[str, float]) -> str:
+def row_word(
+    old: Mapping[str, Any], new: Mapping[str, Any], noise: Mapping[str, float], tuned_by: str = "ap"
+) -> str:
     """One of :data:`WORDS` for a replayed row against the recorded one: see :func:`verify`."""
     differences = {name: _difference(old[name], new[name]) for name in _metrics(old)}
     if not any(differences.values()):
         return "identical"
     if all(d <= _metric(name).tolerance for name, d in differences.items()):
         return "within tolerance"
-    rests_on = ("ap", "val_ap") if old["role"] == "tuning" else _claimed()
+    rests_on = (tuned_by, f"val_{tuned_by}") if old["role"] == "tuning" else _claimed(tuned_by)
     near = all(_difference(_known(old, name), _known(new, name)) <= noise[name] for name in rests_on)
     return "within seed noise" if near else "different"
 
 
-def seed_noise(table: pd.DataFrame, runs: int) -> dict[str, float]:
+def seed_noise(table: pd.DataFrame, runs: int, tuned_by: str = "ap") -> dict[str, float]:
     """How far two seeds may lie apart in each metric that something rests on, where so many runs are compared."""
     repeated = _reported(table)
-    level, found = 0.05 / (runs * len(_claimed())), {}
-    for metric in {*_claimed(), "val_ap"}:
+    level, found = 0.05 / (runs * len(_claimed(tuned_by))), {}
+    for metric in {*_claimed(tuned_by), f"val_{tuned_by}"}:
         values = repeated.apply(_known, axis=1, metric=metric)
         seeds = repeated.assign(value=values).groupby("arm")["value"]
         freedom = int((seeds.count() - 1).clip(lower=0).sum())
@@ -220,9 +224,9 @@ def seed_noise(table: pd.DataFrame, runs: int) -> dict[str, float]:
     return found
 
 
-def _claimed() -> list[str]:
-    """AP, and the other metrics that claims rest on."""
-    return sorted({"ap"} | {metric for claim in claims.load().values() for metric in claim.metrics})
+def _claimed(tuned_by: str) -> list[str]:
+    """What chooses, and the other metrics that claims rest on."""
+    return sorted({tuned_by} | {metric for claim in claims.load().values() for metric in claim.metrics})
 
 
 def _metric(column: str) -> measures.Metric:
