@@ -6,6 +6,8 @@ import functools
 import os
 import platform
 import shutil
+import sysconfig
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -30,13 +32,14 @@ def resolve_form(form: Form, device: str) -> str:
     """What "auto" means here: "compiled" where there is a compiler that FALLOFF_COMPILE leaves on, else "eager"."""
     if form != "auto":
         return form
-    has_compiler = torch.device(device).type == "cuda" or _is_there(os.environ.get("CXX", "g++"))
-    return "compiled" if has_compiler and compiler_works() else "eager"
+    can_compile = torch.device(device).type == "cuda" or _has_compiler(os.environ.get("CXX", "g++"))
+    return "compiled" if can_compile and compiler_works() else "eager"
 
 
 @functools.cache
-def _is_there(command: str) -> bool:
-    return shutil.which(command) is not None
+def _has_compiler(command: str) -> bool:
+    """Whether what PyTorch compiles with on the CPU is there: a C++ compiler and Python's headers."""
+    return shutil.which(command) is not None and Path(sysconfig.get_path("include"), "Python.h").is_file()
 
 
 def check_device(name: str) -> torch.device:
