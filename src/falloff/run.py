@@ -161,7 +161,8 @@ class Run:
     @classmethod
     def of(cls, described: Mapping[str, Any]) -> Run:
         """The run that :meth:`describe` described, also after a way through JSON."""
-        return cls(**dict(described) | {name: tuple(value) for name, value in described.items() if isinstance(value, list)})
+        tuples = {name: tuple(value) for name, value in described.items() if isinstance(value, list)}
+        return cls(**{**described, **tuples})
 
     def replace(self, **changes: Any) -> Run:
         """This run with some fields changed."""
