@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from numbers import Integral, Real
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -35,47 +35,47 @@ def check_number(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a number, got {value!r}")
 
 
-def check_positive(name: str, value: object) -> None:
+def check_positive(name: str, value: Any) -> None:
     """Raise unless ``value`` is a finite number above 0."""
     check_number(name, value)
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be finite and above 0, got {value!r}")
 
 
-def check_at_least_zero(name: str, value: object) -> None:
+def check_at_least_zero(name: str, value: Any) -> None:
     """Raise unless ``value`` is a finite number of at least 0."""
     check_number(name, value)
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be finite and at least 0, got {value!r}")
 
 
-def check_above(name: str, value: object, bound: float) -> None:
+def check_above(name: str, value: Any, bound: float) -> None:
     """Raise unless ``value`` is a finite number above ``bound``, which is at least 0."""
     check_at_least_zero(name, value)
     if not value > bound:
         raise ValueError(f"{name} must be above {bound:g}, got {value!r}")
 
 
-def check_share(name: str, value: object) -> None:
+def check_share(name: str, value: Any) -> None:
     """Raise unless ``value`` is a number in [0, 1]."""
     check_number(name, value)
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must be in [0, 1], got {value!r}")
 
 
-def check_count(name: str, value: object) -> None:
+def check_count(name: str, value: Any) -> None:
     """Raise ValueError unless ``value`` is an integer above 0."""
     if not (is_whole(value) and value > 0):
         raise ValueError(f"{name} must be an integer above 0, got {value!r}")
 
 
-def check_whole(name: str, value: object, least: int) -> None:
+def check_whole(name: str, value: Any, least: int) -> None:
     """Raise ValueError unless ``value`` is an integer and at least ``least``."""
     if not (is_whole(value) and value >= least):
         raise ValueError(f"{name} must be an integer, at least {least}, got {value!r}")
 
 
-def check_size(name: str, value: object) -> None:
+def check_size(name: str, value: Any) -> None:
     """Raise ValueError unless ``value`` is a tuple or list of two or three integers above 0."""
     fits = isinstance(value, (tuple, list)) and len(value) in (2, 3)
     if not (fits and all(is_whole(n) and n > 0 for n in value)):

@@ -96,7 +96,8 @@ class Points:
         if self.valid.dtype != torch.bool:
             raise TypeError(f"valid must be bool, got {self.valid.dtype}")
         batch, count, axes = self.xy.shape
-        allowed = {name: [(batch, count)] for name in _OWN} | {"xy": [(batch, count, axes)]}
+        allowed: dict[str, list[tuple[int, ...]]] = {name: [(batch, count)] for name in _OWN}
+        allowed["xy"] = [(batch, count, axes)]
         allowed["sigma"] = [(batch, count), (batch, count, axes), (batch, count, axes, axes)]
         for name, value in tensors.items():
             if name in self.extra and value.shape[:2] != (batch, count):
@@ -152,7 +153,7 @@ class Points:
         for row, (part_xy, part_label, part_score) in enumerate(parts):
             n = len(part_xy)
             xy[row, :n], label[row, :n], valid[row, :n] = part_xy, part_label, True
-            if scores is not None:
+            if scores is not None and part_score is not None:
                 scores[row, :n] = part_score
         return cls(xy, label, valid, scores).to(device or "cpu")
 
@@ -300,7 +301,7 @@ class Points:
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Points:
         """The same change made to every array."""
-        return self._unchecked(**{name: change(part) for name, part in self._arrays().items()})
+        return self._unchecked(None, **{name: change(part) for name, part in self._arrays().items()})
 
     def _unchecked(self, extent: Extent | None = None, **changed: Tensor) -> Points:
         """A copy of which all that construction checked is still true."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -112,6 +113,6 @@ class Recipe:
             if compiled and not losses.compiler_works():
                 raise RuntimeError("the losses' compiled form failed here: FALLOFF_COMPILE=0 takes the eager form")
 
-    def made(self) -> dict[str, dict[str, str]]:
+    def made(self) -> dict[str, Any]:
         """``versions`` and ``machine`` of what computes it here."""
         return {"versions": versions(), "machine": machine(self.device)}

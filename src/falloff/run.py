@@ -161,9 +161,10 @@ class Run:
     @classmethod
     def of(cls, described: Mapping[str, Any]) -> Run:
         """The run that :meth:`describe` described, also after a way through JSON."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in described.items()})
+        tuples = {name: tuple(value) for name, value in described.items() if isinstance(value, list)}
+        return cls(**{**described, **tuples})
 
-    def replace(self, **changes: object) -> Run:
+    def replace(self, **changes: Any) -> Run:
         """This run with some fields changed."""
         return dataclasses.replace(self, **changes)
 
@@ -174,7 +175,7 @@ def _options(name: str, given: Mapping[str, object]) -> dict[str, Option]:
     return {str(option): _plain(f"{name}[{option!r}]", value) for option, value in given.items()}
 
 
-def _plain(name: str, value: object) -> Option:
+def _plain(name: str, value: Any) -> Option:
     """An option's value, of which there is one form: 2.0 is 2, and a list is a tuple."""
     if isinstance(value, (tuple, list)):
         return tuple(_plain(name, item) for item in value)

@@ -80,7 +80,7 @@ def train(run: Run, checkpoint: Checkpoint | None = None) -> Record:
         images, points = dataset.images.to(device), dataset.points.to(device)
         mask = None if dataset.mask is None else dataset.mask.to(device)
         vary = recipe.augmentation(dataset)
-        system = recipe.system(dataset).to(device, memory_format=torch.channels_last)
+        system = recipe.system(dataset).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # unknown to PyTorch's types
         optimizer = recipe.optimizer(system)
         scheduler, marks = recipe.scheduler(optimizer), recipe.evaluated()
         curve, recent, done = [], [], 0
@@ -140,7 +140,7 @@ def outputs(system: System, dataset: Dataset, run: Run, *, batch: int = 64) -> O
     return Outputs.cat(parts)
 
 
-def predict(system: System, dataset: Dataset, run: Run, **decoder: object) -> Prediction:
+def predict(system: System, dataset: Dataset, run: Run, **decoder: Any) -> Prediction:
     """What a trained system says of a whole split, on the CPU, by its own decoder or with other options of it."""
     found = outputs(system, dataset, run)
     prediction = system.predict(found, **decoder)

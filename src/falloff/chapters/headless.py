@@ -154,7 +154,7 @@ def _follow(name: str, child: subprocess.Popen) -> str:
     from falloff.study.progress import SAYS
 
     last: deque[str] = deque(maxlen=60)
-    for line in child.stdout:
+    for line in child.stdout or ():
         if line.startswith(SAYS):
             log.info("%s: %s", name, line.rstrip().removeprefix(SAYS))
         else:

@@ -74,7 +74,7 @@ def schema(source: str) -> dict[str, Parameter]:
     rule = ("a parameters cell holds lines 'name: kind = default  # meaning', each name once, of a kind among "
             f"{', '.join(KINDS)}, with a plain value")
     try:
-        body = ast.parse(source).body
+        body: list[Any] = ast.parse(source).body
     except SyntaxError as error:
         raise ValueError(f"{rule}; line {error.lineno}: {error.msg}") from error
     found: dict[str, Parameter] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from jaxtyping import Bool, Float
 from kornia.augmentation import AugmentationSequential, RandomAffine, RandomBrightness, RandomHorizontalFlip
@@ -41,7 +42,7 @@ def make(
     checks.check_at_least_zero("degrees", degrees)
     if not (degrees or any(shares.values())):
         raise ValueError(f"one of degrees, {', '.join(shares)} must be above 0")
-    steps = [RandomHorizontalFlip(p=flip)] if flip else []
+    steps: list[Any] = [RandomHorizontalFlip(p=flip)] if flip else []
     if degrees or scale or shift:
         # With align_corners, pixels are where the matrix says; without, kornia draws them up to half a pixel off.
         steps.append(RandomAffine(degrees, (shift, shift), (1 - scale, 1 + scale), p=1.0, align_corners=True,
@@ -52,8 +53,9 @@ def make(
 
     def augment(images: Float[Tensor, "batch channels height width"], points: Points,
                 mask: Bool[Tensor, "batch 1 height width"] | None = None) -> Batch:
-        size = tuple(images.shape[2:])
-        images, matrix = sequence(images), sequence.transform_matrix[:, :2]
+        size, images = (images.shape[2], images.shape[3]), sequence(images)
+        assert sequence.transform_matrix is not None
+        matrix = sequence.transform_matrix[:, :2]
         if mask is not None:
             mask = warp_affine(mask.to(images.dtype), matrix, size, "nearest", align_corners=True) > 0.5
         return images, points.affine(matrix, size, swap=swap), mask

@@ -46,8 +46,8 @@ def from_file(path: Path, split: str) -> Dataset:
             belongs to the split.
     """
     arrays = _arrays(path)
-    images, points, visibility = arrays["images"], arrays["points"], arrays["visibility"]
-    names, splits, mask, size, swap = (arrays.get(name) for name in ("names", "split", "mask", "size", "swap"))
+    images, points, visibility, names, splits = (arrays[name] for name in _NEEDED)
+    mask, size, swap = (arrays.get(name) for name in _OPTIONAL)
     count = len(images)
     _require(path, images.dtype == np.uint8 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))),
              f"images must be uint8 (N, H, W) or (N, H, W, 3), got {images.dtype} {images.shape}")

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -36,6 +36,8 @@ class Summand(Protocol):
     def charge(self, x: Tensor, heat: Tensor, positive: Tensor) -> Charge: ...
 
     def pixel_weight(self, heat: Tensor) -> Tensor | None: ...
+
+    def __hash__(self) -> int: ...
 
 
 def elementwise(charge: Callable[..., Charge], x: Tensor, *constants: object) -> Tensor:
@@ -129,7 +131,8 @@ class _Compiled(torch.autograd.Function):
             points_too = _padded(points)
         slope = torch.empty_like(flat, dtype=work_dtype(x))
         part = _part(stamp, points_too, flat)
-        marks, summed = torch.empty_like(slope[:part]), 0.0
+        marks = torch.empty_like(slope[:part])
+        summed: Any = 0.0
         for first in range(0, len(flat), part):
             some = slice(first, first + part)
             here = points_too[some] if part < len(flat) else points_too
@@ -217,15 +220,15 @@ def _one_pass(loss: Summand, stamp: Stamp, x: Tensor, marks: Tensor, out: Tensor
 
 @functools.lru_cache(maxsize=256)
 def _compiled(loss: Summand, stamp: Stamp, threads: int, device: str) -> tuple[Callable, Callable]:
-    def one_pass(*tensors: Tensor | None) -> Tensor:
+    def one_pass(*tensors: Any) -> Tensor:
         return _one_pass(loss, stamp, *tensors)
 
     # The number of threads is part of what is compiled. Two small kernels need no pool of compiler processes.
     options = {"compile_threads": 1, "cpp.threads": threads} if device == "cpu" else {"compile_threads": 1}
     # Compiled anew for every shape: code for any shape at once would be ten times slower.
     return tuple(
-        torch.compile(function, fullgraph=True, dynamic=False, isolate_recompiles=True, recompile_limit=256,
-                      options=options)
+        torch.compile(  # type: ignore[call-overload]  # PyTorch's types lack what came last
+            function, fullgraph=True, dynamic=False, isolate_recompiles=True, recompile_limit=256, options=options)
         for function in (stamp.press, one_pass)
     )
 

@@ -52,10 +52,10 @@ class PointLoss:
         for option in fields(self):  # NumPy's numbers become Python's: a compiler takes them for arrays
             if isinstance(value := getattr(self, option.name), np.generic):
                 object.__setattr__(self, option.name, value.item())
-        for option in self.above_zero:
-            check_positive(option, getattr(self, option))
-        for option in self.at_least_zero:
-            check_at_least_zero(option, getattr(self, option))
+        for name in self.above_zero:
+            check_positive(name, getattr(self, name))
+        for name in self.at_least_zero:
+            check_at_least_zero(name, getattr(self, name))
 
     def __call__(
         self, logits: Float[Tensor, "batch classes *size"], points: Points, *, mask: Bool[Tensor, "..."] | None = None

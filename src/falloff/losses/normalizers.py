@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ MOMENTUM = 0.9
 Normalizer = str | int | float
 
 
-def check_normalizer(name: str, value: object) -> None:
+def check_normalizer(name: str, value: Any) -> None:
     """Raise ValueError unless ``value`` is one of :data:`NAMES` or a finite number above 0."""
     if isinstance(value, str) and value in NAMES:
         return
@@ -55,6 +56,7 @@ def shares(normalizer: Normalizer, labelled: Tensor, kept: Tensor | int, running
         kept: number of elements of the logits, in all images together, that a mask leaves.
         running: state of "running".
     """
+    divisor: Any  # a tensor or a number
     if normalizer == "image":
         return 1 / (len(labelled) * labelled.clamp(min=1))
     if normalizer == "points":

@@ -41,7 +41,7 @@ class PixelLoss(NormalizedLoss):
     change the normaliser.
     """
 
-    kind: ClassVar[str] = "gaussian"
+    kind: ClassVar[heatmaps.Kind] = "gaussian"
     marked: ClassVar[bool] = False  # whether a positive is charged by another rule than its heat
 
     def charge(self, x: Tensor, heat: Tensor, positive: Tensor) -> Charge:

@@ -23,16 +23,22 @@ class Prediction(Protocol):
     of the image.
     """
 
-    points: Points
-    maps: Tensor | None
-    stride: int
+    @property
+    def points(self) -> Points: ...
+
+    @property
+    def maps(self) -> Tensor | None: ...
+
+    @property
+    def stride(self) -> int: ...
 
 
 @runtime_checkable
 class Labelled(Protocol):
     """A split: ``points`` are the labels of its images."""
 
-    points: Points
+    @property
+    def points(self) -> Points: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from falloff.metrics.maps import class_accuracy, mean_scores, presence_auroc
 
 def means(measured: Measured) -> tuple[float, float]:
     """Mean score at labelled points and elsewhere."""
+    assert measured.prediction.maps is not None
     return mean_scores(measured.prediction.maps, measured.on_maps)
 
 

@@ -86,4 +86,5 @@ def brier(predicted: Points, truth: Points, *, radius: float, distance: Distance
 def _scores_and_hits(matched: Match) -> tuple[Tensor, Tensor]:
     """Score of each valid prediction and 1 where it found a point, else 0, both ``(M,)`` and float64."""
     valid = matched.predicted.valid
+    assert matched.predicted.score is not None
     return matched.predicted.score[valid].double(), (matched.truth >= 0)[valid].double()

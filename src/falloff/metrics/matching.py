@@ -44,6 +44,7 @@ class Match:
 
         Of a greedy match it is what matching ``predicted.above(threshold)`` gives: those taken away chose last.
         """
+        assert self.predicted.score is not None
         kept = self.predicted.score >= threshold
         distance = torch.where(kept, self.distance, torch.nan)
         return Match(torch.where(kept, self.truth, -1), distance, self.predicted.where(kept), self.labelled)
@@ -104,6 +105,7 @@ def costs(
 
 def best_first(predicted: Points) -> Int64[Tensor, "batch predictions"]:
     """Indices of the predictions by falling score, ``(B, M)``."""
+    assert predicted.score is not None
     return torch.where(predicted.valid, predicted.score, -torch.inf).argsort(dim=1, descending=True, stable=True)
 
 

@@ -48,6 +48,7 @@ def precision_recall_of(matched: Match, label: int | None = None) -> Curve:
     if total == 0:
         which = "" if label is None else f" of label {label}"
         raise ValueError(f"truth holds no valid point{which}: recall is undefined")
+    assert predicted.score is not None
     score, order = predicted.score[chosen].double().sort(descending=True, stable=True)
     hit = (matched.truth[chosen][order] >= 0).double().cumsum(0)
     claimed = torch.arange(1, len(score) + 1, dtype=torch.float64, device=score.device)

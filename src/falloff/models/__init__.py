@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import nn
+from collections.abc import Callable, Mapping
 
 from falloff import checks
+from falloff.models.base import Net
 from falloff.models.unet import UNet
 
-MODELS = {"unet": UNet}
+MODELS: Mapping[str, Callable[..., Net]] = {"unet": UNet}
 _SHARED = ("channels", "outputs", "width")  # what every net is made with
 
 
@@ -27,7 +26,7 @@ def options(name: str) -> Mapping[str, object]:
     return checks.own_options(checks.choose("model", name, MODELS), *_SHARED)
 
 
-def make(name: str, *, channels: int, outputs: Mapping[str, int], width: int, **own: object) -> nn.Module:
+def make(name: str, *, channels: int, outputs: Mapping[str, int], width: int, **own: object) -> Net:
     """A net by name: images ``(B, channels, H, W)`` to a dict of maps, ``outputs[key]`` of them under each key.
 
     Args:

@@ -183,7 +183,8 @@ def matrix(
     low, high = limits or (None, None)
     sns.heatmap(frame.rename(index=TITLE, columns=TITLE), ax=ax, vmin=low, vmax=high, cmap=_MAP, annot=True,
                 fmt=f".{digits}f", annot_kws={"fontsize": 10}, rasterized=True, cbar_kws={"label": label})
-    for text, color in zip(ax.texts, ax.collections[0].get_facecolors()[frame.notna().to_numpy().ravel()], strict=True):
+    colors = np.asarray(ax.collections[0].get_facecolor())[frame.notna().to_numpy().ravel()]
+    for text, color in zip(ax.texts, colors, strict=True):
         text.set_text(text.get_text().replace("-", "−"))
         text.set_color(DEEP if _luminance(color) > 0.18 else PALE)  # where black and white have the same contrast
     for row, column in np.argwhere(frame.isna().to_numpy()):

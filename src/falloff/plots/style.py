@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -64,7 +64,7 @@ DARK = {
 }
 WIDTH = 5.4  # inches
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "savefig.transparent": True,
     "text.color": INK, "axes.labelcolor": INK, "axes.titlecolor": INK, "axes.edgecolor": MUTED,
     "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
@@ -76,7 +76,7 @@ _STYLE = {
 }
 
 
-def new(rows: int = 1, columns: int = 1, *, height: float = 3.2, **options: object) -> tuple[Figure, np.ndarray | Axes]:
+def new(rows: int = 1, columns: int = 1, *, height: float = 3.2, **options: Any) -> tuple[Figure, np.ndarray | Axes]:
     """A figure of the book's width with its axes, as ``plt.subplots`` returns them.
 
     Args:
@@ -130,7 +130,7 @@ def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float]], *, gap: float 
     place = {name: (ax.transScale + ax.transLimits).transform(end)[1] for name, end in ends.items()}
     order = sorted(ends, key=lambda name: -1.0 if math.isnan(place[name]) else place[name])
     if gap is None:
-        gap = 0.17 / (ax.get_position().height * ax.figure.get_figheight())
+        gap = 0.17 / (ax.get_position().height * ax.figure.figure.get_figheight())
     steps = np.arange(len(order)) * min(gap, 1 / max(1, len(order) - 1))
     # The nearest places that lie `gap` apart: a monotone fit of what is wanted, less the gaps.
     fit = isotonic_regression(np.clip([np.nan_to_num(place[name]) for name in order], 0, 1) - steps).x

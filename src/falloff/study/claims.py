@@ -58,6 +58,7 @@ class Criterion:
         if self.number is not None:
             value = float(numbers[self.number] if self.number in numbers else formulas.NUMBERS[self.number]())
             return Interval(value, value, value, 0)
+        assert table is not None and self.metric is not None
         mine = table[table["arm"].isin(self.arms)]
         return smallest(mine, self.metric, self.contrasts, paired=self.paired, confidence=self.confidence,
                         censored_at=measures.get(self.metric).censored_at)
@@ -72,6 +73,7 @@ class Criterion:
             return "refuted" if low > far or high < -far else "undecided"
         if self.above is not None:
             return verdict(effect, above=self.above)
+        assert self.below is not None
         return direction(effect, "refuted", "supported", "undecided", above=self.below)
 
     def decisive(self) -> dict[str, Any]:
@@ -133,7 +135,7 @@ class Claim:
         if not self.criteria:
             raise ValueError(f"claim {self.name} has no experiment yet")
         given = {name.replace("_", "-"): value for name, value in numbers.items()}
-        needed = {criterion.number for criterion in self.criteria} - {None}
+        needed = {criterion.number for criterion in self.criteria if criterion.number is not None}
         known = given.keys() <= needed <= given.keys() | formulas.NUMBERS.keys()
         if not known or (table is None) == bool(self.metrics):
             wanted = ", ".join(sorted(needed)) or "a table of runs"
@@ -177,7 +179,8 @@ def from_json(text: str, claim: Claim) -> Judgement | None:
     stored = json.loads(text)
     if stored["asked"] != claim.digest():
         return None
-    return Judgement(claim, tuple(Interval(*map(float, ends), count) for *ends, count in stored["effects"]))
+    return Judgement(claim, tuple(Interval(float(mean), float(low), float(high), count)
+                                  for mean, low, high, count in stored["effects"]))
 
 
 def _finite_or_text(value: float) -> float | str:

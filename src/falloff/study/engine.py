@@ -179,7 +179,7 @@ def places(devices: Iterable[str]) -> int:
     return count
 
 
-Found = tuple[dict[str, Any] | None, list[dict[str, float]] | None, str | None]
+Found = tuple[dict[str, Any] | None, list[dict[str, float]], str | None]
 
 
 def _finished(
@@ -197,21 +197,21 @@ def _finished(
     progress = Progress(len(wanted), len(wanted) - len(missing))
     try:
         for name, error in _compute(missing, store, asked, train):
-            found[name] = _stored(wanted[name], asked)  # it may be there though the word of it was lost
-            if found[name] is None:
+            stored = found[name] = _stored(wanted[name], asked)  # it may be there though the word of it was lost
+            if stored is None:
                 errors[name] = error or "its record could not be read"
                 log.warning("%sfailed: %s: %s", SAYS, wanted[name].run, errors[name])
-            progress.advance(None if found[name] is None else _progressed(*found[name]))
+            progress.advance(None if stored is None else _progressed(*stored))
     finally:
         progress.close()
-    return [(*(found[entry.key] or (None, None)), errors[entry.key]) for entry in entries]
+    return [(*(found[entry.key] or (None, [])), errors[entry.key]) for entry in entries]
 
 
 def _stored(entry: Entry, asked: Sequence[Measuring]) -> tuple[dict[str, Any], list[dict[str, float]]] | None:
     """A record and the numbers asked for, or None where one of them is missing."""
     stored = entry.read()
-    numbers = [entry.numbers(stored, one) for one in asked] if stored else [None]
-    return None if None in numbers else (stored, numbers)
+    numbers = [found for one in asked if stored and (found := entry.numbers(stored, one)) is not None]
+    return (stored, numbers) if stored and len(numbers) == len(asked) else None
 
 
 def _progressed(stored: dict[str, Any], numbers: list[dict[str, float]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -170,7 +171,7 @@ def done(runs: list[Run]) -> pd.DataFrame:
     return table.drop(columns="failure")
 
 
-def settings(name: str, device: str | None = None) -> dict[str, object]:
+def settings(name: str, device: str | None = None) -> dict[str, Any]:
     """What :meth:`Experiment.carry_out` takes, of a profile: the run that all share, the rates, the seeds.
 
     Raises:

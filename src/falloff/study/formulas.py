@@ -65,11 +65,12 @@ def _both(alpha: float, beta: float, sigma: float) -> tuple[Tensor, Tensor, Tens
     return aware, focal, distance
 
 
-def _charges(loss: losses.PixelLoss, reach: int) -> tuple[Tensor, Tensor]:
+def _charges(loss: losses.PointLoss, reach: int) -> tuple[Tensor, Tensor]:
     """What each pixel of a picture with a point in its middle is charged, and its distance from the point."""
     side = 2 * reach + 1
     middle = Points(torch.full((1, 1, 2), float(reach), dtype=torch.float64), torch.zeros(1, 1, dtype=torch.int64),
                     torch.ones(1, 1, dtype=torch.bool))
     logits = torch.full((1, 1, side, side), losses.prior_bias(CONFIDENT), dtype=torch.float64)
     away = torch.arange(side, dtype=torch.float64) - reach
+    assert isinstance(loss, losses.PixelLoss)
     return loss.elementwise(logits, middle)[0, 0], torch.hypot(away[None, :], away[:, None])

@@ -152,7 +152,9 @@ def verify(profile: str = "quick", *, everything: bool = False, device: str | No
     home = project_root() / "runs" / "replays"
     home.parent.mkdir(exist_ok=True)
     with FileLock(home.with_suffix(".lock")):
-        rows, judged, where = [], {}, {}
+        rows: list[dict[str, Any]] = []
+        judged: dict[str, Any] = {}
+        where: Any = None
         samples = {name: table if everything else table.loc[_sample(table)] for name, (_, table) in recorded.items()}
         count = sum(map(len, samples.values()))
         for name, (manifest, table) in recorded.items():
@@ -301,10 +303,8 @@ def _claim_word(then: claims.Judgement, now: claims.Judgement) -> str:
              for a, b in ((one.mean, other.mean), (one.low, other.low), (one.high, other.high))]
     if not any(apart):
         return "identical"
-    metrics = [criterion.metric for criterion in then.claim.criteria for _ in range(3)]
-    if then.verdict == now.verdict and all(
-        d <= _metric(metric).tolerance for d, metric in zip(apart, metrics, strict=True)
-    ):
+    allowed = [_metric(one.metric).tolerance if one.metric else 0.0 for one in then.claim.criteria for _ in range(3)]
+    if then.verdict == now.verdict and all(d <= most for d, most in zip(apart, allowed, strict=True)):
         return "within tolerance"
     beyond = any(one.low > other.high or one.high < other.low for one, other in pairs)
     return "different" if beyond else "within seed noise"
@@ -343,7 +343,7 @@ def _manifest(name: str, profile: str, base: Run, table: pd.DataFrame) -> dict[s
                      "effects": json.loads(one.as_json())["effects"]}
         for claim in claims.load().values() if claim.experiment == name
     }
-    where = Store().entry(_runs(table.iloc[:1], None)[0]).read()  # of a worker, which may be another machine
+    where: Any = Store().entry(_runs(table.iloc[:1], None)[0]).read()  # of a worker, which may be another machine
     return {
         "experiment": name, "question": EXPERIMENTS[name].question, "profile": profile, "base": base.describe(),
         "rates": sorted(table.loc[table["role"] == "tuning", "learning_rate"].unique().tolist()),

@@ -11,12 +11,13 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-Values = Sequence[float] | np.ndarray | pd.Series
+Values: TypeAlias = Sequence[float] | np.ndarray | pd.Series
 Weights = Mapping[str, float]
 NAN, INF = math.nan, math.inf
 
@@ -173,7 +174,8 @@ def smallest(
     each = [found(weights, confidence) for weights in contrasts]
     wider = [found(weights, 1 - (1 - confidence) / len(contrasts)) for weights in contrasts]
     ends = [one.mean for one in each], [one.low for one in each], [one.high for one in wider]
-    return Interval(*(float(np.min(values)) for values in ends), min(one.count for one in each))
+    mean, low, high = (float(np.min(values)) for values in ends)
+    return Interval(mean, low, high, min(one.count for one in each))
 
 
 def slope_weights(x: Weights) -> dict[str, float]:

@@ -64,7 +64,7 @@ def ingredients(run: Run) -> dict[str, digests.Source]:
     typical = Points.from_lists([([], [])])
     with torch.random.fork_rng(devices=[]):
         system = Recipe(run.replace(bias=0.0)).system_for(Task(1, (run.size or 64,) * 2, 1, typical))
-    kinds = {type(part) for part in system.modules()}
+    kinds: set[type] = {type(part) for part in system.modules()}
     if run.loss is not None:
         kinds.add(type(losses.make(run.loss, **run.loss_options)))
     found = {base.__module__ for kind in kinds for base in kind.__mro__}
@@ -182,7 +182,7 @@ class Entry:
 
     def numbers(self, stored: Mapping[str, Any], asked: Measuring) -> dict[str, float] | None:
         """What was measured of the record that was read, or None where a metric is missing."""
-        found = self._measured(stored).get(asked.name)
+        found = self._measured(stored).get(asked.name, {})
         return None if asked.missing(found) else {metric: found["numbers"][metric] for metric in asked.metrics}
 
     def get(self) -> Record | None:
@@ -190,7 +190,7 @@ class Entry:
         stored = self.read()
         if stored is None:
             return None
-        weights = {}
+        weights: dict[str, Any] = {}
         try:
             if stored["weights"]:
                 content = self.file("weights").read_bytes()
@@ -201,8 +201,8 @@ class Entry:
             _set_aside(self.file("weights"), error)
             self.file("records").unlink(missing_ok=True)
             return None
-        numbers = {"validation": self.numbers(stored, VALIDATION) or {}, "final": self.numbers(stored, FINAL) or {}}
-        return Record(self.run, **{part: stored[part] for part in _STORED}, weights=weights, **numbers)
+        return Record(self.run, **{part: stored[part] for part in _STORED}, weights=weights,
+                      validation=self.numbers(stored, VALIDATION) or {}, final=self.numbers(stored, FINAL) or {})
 
     def put(self, record: Record) -> Path:
         """As :meth:`Store.put`."""
@@ -230,8 +230,8 @@ class Entry:
 
     def get_or_train(self, asked: Sequence[Measuring], train: Callable[..., Record]) -> Record:
         """As :meth:`Store.get_or_train`."""
-        record = self.get()
-        if record is not None and all(self.numbers(self.read(), one) is not None for one in asked):
+        record, stored = self.get(), self.read()
+        if record is not None and stored is not None and all(self.numbers(stored, one) is not None for one in asked):
             return record
         with self._locked():
             record = self.get()  # another process may have just finished it
@@ -242,23 +242,25 @@ class Entry:
                 record = train(self.run, checkpoint=checkpoint)
                 self.put(record)
                 checkpoint.remove()
+            stored = self.read()
+            assert stored is not None
             for one in asked:
-                self._measure(self.read(), record, one)
+                self._measure(stored, record, one)
         return self.get() or record
 
-    def _measure(self, stored: Mapping[str, Any], record: Record, asked: Measuring) -> dict[str, float]:
-        """The numbers asked for, those that the store lacks computed from the weights; for the holder of the lock."""
+    def _measure(self, stored: Mapping[str, Any], record: Record, asked: Measuring) -> None:
+        """Compute from the weights what the store lacks of the numbers asked for; for the holder of the lock."""
         if missing := asked.missing(self._measured(stored).get(asked.name)):
             threshold = None if asked.threshold == "own" else asked.threshold
             if threshold == "validation":
-                threshold = self._measure(stored, record, asked.on_validation)["threshold"]
+                self._measure(stored, record, asked.on_validation)
+                threshold = self._measured(stored)[asked.on_validation.name]["numbers"]["threshold"]
             run = self.run
             with Recipe(run).pinned():
                 dataset = data.load(run.dataset, asked.split, run.size)
                 said = training.predict(record.system().to(run.device), dataset, run, **asked.decoder)
                 found = measures.measure(said, dataset, missing, threshold=threshold)
                 self._add(stored, {asked: {metric: found.get(metric, math.nan) for metric in missing}})
-        return self.numbers(stored, asked)
 
     def _measured(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """All that was measured of these very weights."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from falloff import checks, models
 from falloff.losses import PointLoss
+from falloff.models import Net
 from falloff.systems.base import Outputs, Prediction, System, Task
 from falloff.systems.heatmap import Heatmap
 
@@ -21,7 +23,7 @@ def names() -> list[str]:
     return list(SYSTEMS)
 
 
-def find(name: str) -> type[System]:
+def find(name: str) -> Callable[..., System]:
     """The class of a system.
 
     Raises:
@@ -64,5 +66,6 @@ def make(
     return find(name)(task, **{what: shared[what] for what in takes(name)}, **own)
 
 
-def _net(model: str, channels: int, width: int, given: Mapping[str, object], outputs: Mapping[str, object]) -> object:
+def _net(model: Any, channels: int, width: Any, given: Mapping[str, object], outputs: Mapping[str, int]) -> Net:
+    """The net that a run names; one whose system has its own names none, and does not call this."""
     return models.make(model, channels=channels, outputs=outputs, width=width, **given)

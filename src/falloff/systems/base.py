@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -32,7 +33,7 @@ class Outputs(dict[str, Tensor]):
         near: where the system looked, if it was told.
     """
 
-    def __init__(self, outputs: Mapping[str, Tensor], size: tuple[int, int], near: Points | None = None) -> None:
+    def __init__(self, outputs: Mapping[str, Tensor], size: tuple[int, ...], near: Points | None = None) -> None:
         super().__init__(outputs)
         self.size, self.near = size, near
 
@@ -92,7 +93,7 @@ class System(nn.Module):
         """
         raise NotImplementedError
 
-    def predict(self, outputs: Outputs, **decoder: object) -> Prediction:
+    def predict(self, outputs: Outputs, **decoder: Any) -> Prediction:
         """What the outputs say, by the system's decoder, whose options are its own."""
         raise NotImplementedError
 

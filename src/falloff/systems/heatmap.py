@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 from falloff import decode
 from falloff.losses.base import PointLoss
+from falloff.models.base import Net
 from falloff.points import Points
 from falloff.systems.base import Outputs, Prediction, System, Task, reduced
 
@@ -29,7 +31,7 @@ class Heatmap(System):
     """
 
     def __init__(
-        self, task: Task, *, net: Callable[[Mapping[str, int]], nn.Module], loss: PointLoss, head_std: float,
+        self, task: Task, *, net: Callable[[Mapping[str, int]], Net], loss: PointLoss, head_std: float,
         bias: float | None,
     ) -> None:
         super().__init__()
@@ -39,8 +41,8 @@ class Heatmap(System):
             size = tuple(-(-length // self.stride) for length in task.size)
             bias = loss.best_constant(task.points.at_stride(self.stride), size, task.classes)
         for head in self.net.heads.values():
-            nn.init.normal_(head.weight, std=head_std)
-            nn.init.constant_(head.bias, bias)
+            nn.init.normal_(head.get_parameter("weight"), std=head_std)
+            nn.init.constant_(head.get_parameter("bias"), bias)
 
     @property
     def stride(self) -> int:
@@ -54,17 +56,17 @@ class Heatmap(System):
         points, mask = points.at_stride(self.stride), reduced(mask, self.stride)
         return {name: self.criterion(maps, points, mask=mask) for name, maps in outputs.items()}
 
-    def predict(self, outputs: Outputs, **decoder: object) -> Prediction:
+    def predict(self, outputs: Outputs, **decoder: Any) -> Prediction:
         """Peaks of the scores. ``decoder``: options of :func:`falloff.decode.peaks` in place of the study's own."""
         *_, maps = outputs.values()
         scores = self.criterion.scores(maps)
         found = decode.peaks(scores, **{"count": self.count, **decoder})
         return Prediction(found.at_stride(1 / self.stride), scores, self.stride)
 
-    def get_extra_state(self) -> dict[str, Tensor | int]:
+    def get_extra_state(self) -> dict[str, Any]:
         """What is no weight: how many points are read, and the loss's state."""
         return {"count": self.count, **self.criterion.state_dict()}
 
-    def set_extra_state(self, state: dict[str, Tensor | int]) -> None:
+    def set_extra_state(self, state: dict[str, Any]) -> None:
         self.count = state["count"]
         self.criterion.load_state_dict(state)
