@@ -296,7 +296,7 @@ def paired_steps(table: pd.DataFrame, first: str, second: str, *, by: str = "arm
     return StepDifference(difference, *counts)
 
 
-# Many tests.
+# Multiple comparisons.
 
 
 def holm(p_values: Values) -> np.ndarray:
@@ -323,7 +323,7 @@ def holm(p_values: Values) -> np.ndarray:
     return adjusted
 
 
-# What is given.
+# Checks of arguments.
 
 
 def _flat(name: str, values: Values) -> np.ndarray:
