@@ -104,7 +104,7 @@ def main() -> None:
         shown = ", ".join(f"{what} {value:.2f} ms each" for what, value in found.items())
         print(f"{count:6d} runs: {shown}", flush=True)
     if given.record:
-        where = machine(torch.device("cpu")) | versions() | {"threads": engine.places(["cpu"]), "rounds": 1}
+        where = machine(torch.device("cpu")) | versions() | {"threads": engine.workers(["cpu"]), "rounds": 1}
         table = {"title": "A run that computes nothing", "ours": "done and stored", "axes": "runs", "rows": rows}
         with written(given.record) as temporary:
             temporary.write_text(json.dumps({"where": where, "tables": [table]}, indent=1) + "\n")

@@ -168,7 +168,7 @@ def test_maps_have_the_dtype_of_the_positions():
 
 @given(batches(SIZE, CLASSES), st.sampled_from([None, 0.7, 3.0]))
 def test_the_list_of_near_pixels_holds_the_whole_map(points, sigma):
-    near = heatmaps.near(points, SIZE, CLASSES, sigma)
+    near = heatmaps.pixels_near(points, SIZE, CLASSES, sigma)
     positives = heatmaps.positives(points, SIZE, CLASSES)
     heat = positives.float() if sigma is None else heatmaps.render(points, SIZE, CLASSES, sigma)
     rebuilt = torch.zeros(heat.numel())

@@ -22,8 +22,8 @@ Kind = Literal["pixel", "gaussian", "cone"]
 
 
 @dataclass(frozen=True)
-class Stamp:
-    """What is pressed into the maps around each point: a window of pixels, and what of it is the same for all points.
+class Window:
+    """The window of pixels around each point that its falloff is drawn in: what of it is the same for all points.
 
     ``size`` are the maps' lengths, (height, width) or (depth, height, width), ``classes`` their number per image, and
     ``reach`` how many pixels the window extends to each side of the pixel nearest to the point. ``kind`` is "pixel" (1
@@ -44,8 +44,8 @@ class Stamp:
 
     @classmethod
     def of(cls, points: Points, size: Sequence[int], classes: int, sigma: float | None, *, kind: Kind = "gaussian",
-           marked: bool = False, channels_last: bool = False, any_class: bool = False) -> Stamp:
-        """The stamp that reaches as far as its values do; ``sigma`` None is the nearest pixel alone.
+           marked: bool = False, channels_last: bool = False, any_class: bool = False) -> Window:
+        """The window that reaches as far as its values do; ``sigma`` None is the nearest pixel alone.
 
         Raises:
             ValueError: ``size`` or ``classes`` out of range, a point outside the picture, a label outside
@@ -69,7 +69,7 @@ class Stamp:
             reach = -(-exact // step) * step
         return cls(size, classes, min(reach, max(size) - 1), kind, sigma, marked, channels_last, any_class)
 
-    def press(self, points: Points) -> tuple[Tensor, Tensor]:
+    def pixels(self, points: Points) -> tuple[Tensor, Tensor]:
         """Flat index within its image's maps of each pixel in each point's window, and the value there.
 
         Both ``(B, N * window)``; the value is 0 on padding and outside the picture (where the index is some pixel
@@ -99,22 +99,22 @@ class Stamp:
 
     def draw(self, points: Points) -> Tensor:
         """The maps ``(B, C, ...)``: at each pixel the largest of the values that fall on it, 0 where none does."""
-        return self.merged(*self.press(points)).view(len(points), self.classes, *self.size)
+        return self.merged(*self.pixels(points)).view(len(points), self.classes, *self.size)
 
     def merged(self, index: Tensor, value: Tensor) -> Tensor:
-        """The maps as flat rows ``(B, pixels)``, of what :meth:`press` gave."""
+        """The maps as flat rows ``(B, pixels)``, of what :meth:`pixels` gave."""
         maps = value.new_zeros(len(value), self.classes * math.prod(self.size))
         return maps.scatter_reduce_(1, index, value, "amax")
 
     def weights(self, points: Points, index: Tensor, value: Tensor, maps: Tensor) -> Tensor:
         """At each pixel of ``maps``, ``(B, pixels)``, the weight of the point nearest to it; 1 where none is near.
 
-        ``index`` and ``value`` are what :meth:`press` gave, ``maps`` what was drawn of them. Of points equally near the
-        largest weight counts.
+        ``index`` and ``value`` are what :meth:`pixels` gave, ``maps`` what was drawn of them. Of points equally near
+        the largest weight counts.
         """
-        window = (2 * self.reach + 1) ** len(self.size)
+        count = (2 * self.reach + 1) ** len(self.size)
         assert points.weight is not None
-        own = points.weight.to(maps.dtype)[..., None].expand(-1, -1, window).flatten(1)
+        own = points.weight.to(maps.dtype)[..., None].expand(-1, -1, count).flatten(1)
         own = torch.where((value > 0) & (maps.gather(1, index) == value), own, -1.0)
         own = torch.full_like(maps, -1.0).scatter_reduce(1, index, own, "amax")
         return torch.where(own < 0, 1.0, own)
@@ -149,7 +149,7 @@ class Stamp:
 
 
 @dataclass(frozen=True)
-class Near:
+class PixelsNear:
     """The pixels near some points, of maps ``(B, C, H, W)`` taken as one flat row.
 
     A pixel near several points of its class is listed once for each; ``counts`` is True at one of them. All lists have
@@ -199,10 +199,10 @@ def render(
     if isinstance(sigma, Tensor):
         points, sigma = replace(points, sigma=sigma), 1.0
     check_positive("sigma", sigma)
-    stamp = Stamp.of(points, size, classes, sigma)
+    window = Window.of(points, size, classes, sigma)
     if merge == "max":
-        return stamp.draw(points)
-    index, heat = stamp.press(points)
+        return window.draw(points)
+    index, heat = window.pixels(points)
     none_here = heat.new_ones(len(points), classes * math.prod(size)).scatter_reduce_(1, index, 1 - heat, "prod")
     return (1 - none_here).view(len(points), classes, *size)
 
@@ -214,26 +214,26 @@ def positives(points: Points, size: Sequence[int], classes: int) -> Bool[Tensor,
 
     Args and errors: as for :func:`render`.
     """
-    return Stamp.of(points, size, classes, None).draw(points) > 0
+    return Window.of(points, size, classes, None).draw(points) > 0
 
 
-def near(points: Points, size: Sequence[int], classes: int, sigma: float | None) -> Near:
+def pixels_near(points: Points, size: Sequence[int], classes: int, sigma: float | None) -> PixelsNear:
     """The pixels that a Gaussian of width ``sigma`` reaches around each point; None for the nearest alone.
 
     Args and errors: as for :func:`render`.
     """
-    stamp = Stamp.of(points, size, classes, sigma)
+    window = Window.of(points, size, classes, sigma)
     pixels = classes * math.prod(size)
     first = torch.arange(len(points), device=points.xy.device)[:, None] * pixels
-    pressed = stamp.press(points)
-    maps = stamp.merged(*pressed)
-    index = (pressed[0] + first).view(-1)
+    drawn = window.pixels(points)
+    maps = window.merged(*drawn)
+    index = (drawn[0] + first).view(-1)
     heat = maps.view(-1)[index]
     entry = torch.arange(index.numel(), device=index.device)
     owner = torch.empty(len(points) * pixels, dtype=torch.int64, device=index.device)
     owner.scatter_(0, index, entry)  # whichever is written last: only that there is one matters
-    weight = torch.ones_like(heat) if points.weight is None else stamp.weights(points, *pressed, maps).view(-1)[index]
-    return Near(index, heat, owner[index] == entry, weight)
+    weight = torch.ones_like(heat) if points.weight is None else window.weights(points, *drawn, maps).view(-1)[index]
+    return PixelsNear(index, heat, owner[index] == entry, weight)
 
 
 def _reach(sigma: float, dtype: torch.dtype) -> int:

@@ -37,7 +37,7 @@ def written(path: Path) -> Iterator[Path]:
 
 
 def clear(path: Path) -> None:
-    """Remove what writers of ``path`` that were killed left behind; for the holder of its lock, who alone writes it."""
+    """Remove the temporary files of killed writers of ``path``. Only the holder of its lock may call this."""
     for left in path.parent.glob(f".{path.name}.*"):
         left.unlink(missing_ok=True)
 

@@ -135,7 +135,7 @@ def test_workers_leave_ctrl_c_to_the_process_that_started_them(monkeypatch):
     def hears_none():
         return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
-    monkeypatch.setattr(engine, "places", lambda devices: 1)
+    monkeypatch.setattr(engine, "workers", lambda devices: 1)
     with engine.cluster() as address, Client(address, set_as_default=False) as client:
         assert list(client.run(hears_none).values()) == [True]
         client.restart()  # by the thread that also replaces a worker that died
@@ -182,14 +182,14 @@ def test_as_many_runs_at_once_as_cores_memory_and_gpus_allow(
     monkeypatch.delenv(engine.GPU_SLOTS, raising=False)
     if slots:
         monkeypatch.setenv(engine.GPU_SLOTS, slots)
-    assert engine.places(devices) == count
+    assert engine.workers(devices) == count
 
 
 @pytest.mark.parametrize("slots", ["0", "-1", "1.5", "many"])
 def test_slots_that_are_none_are_named(monkeypatch, slots):
     monkeypatch.setenv(engine.GPU_SLOTS, slots)
     with pytest.raises(ValueError, match=f"{engine.GPU_SLOTS} must be an integer above 0, got '{slots}'"):
-        engine.places(["cuda"])
+        engine.workers(["cuda"])
 
 
 # A scheduler and workers that others started.

@@ -399,7 +399,7 @@ def test_limits_of_a_difference_hold_at_least_as_often_as_an_interval_does():
     assert np.mean(held) > 0.97
 
 
-# Many tests.
+# Multiple comparisons.
 
 
 def test_holms_correction_worked_by_hand():
@@ -418,7 +418,7 @@ def test_adjusted_p_values_keep_the_order_and_lie_between_p_and_bonferroni(p, ra
     assert statistics.holm(p[order]).tolist() == found[order].tolist()
 
 
-# What is refused.
+# Bad arguments.
 
 CURVE = pd.DataFrame({"arm": ["a"], "seed": [0], "step": [1], "ap": [0.5]})
 STEPS = arrivals(a=[1, 2], b=[3, 4])

@@ -151,12 +151,12 @@ def _execute_all(todo: Mapping[Chapter, tuple[Mapping[str, Any], Path]], profile
 
 def _follow(name: str, child: subprocess.Popen) -> str:
     """Wait for a chapter's process, passing on what it says of its runs; the end of all else that it said."""
-    from falloff.study.progress import SAYS
+    from falloff.study.progress import PREFIX
 
     last: deque[str] = deque(maxlen=60)
     for line in child.stdout or ():
-        if line.startswith(SAYS):
-            log.info("%s: %s", name, line.rstrip().removeprefix(SAYS))
+        if line.startswith(PREFIX):
+            log.info("%s: %s", name, line.rstrip().removeprefix(PREFIX))
         else:
             last.append(line)
     child.wait()

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from falloff.heatmaps import Stamp
+from falloff.heatmaps import Window
 from falloff.points import Points
 
 # What a loss charges each element of some logits x, and the slope of that charge, d value / d x. Slopes are written out
@@ -23,7 +23,7 @@ from falloff.points import Points
 Charge = tuple[Tensor, Tensor]
 
 COMPILED_FROM = 2**18  # elements of the logits; a compiler's start-up costs more than it saves on smaller maps
-COMPILED_PRESS_FROM = 2**16  # pixels near points, likewise
+COMPILED_WINDOWS_FROM = 2**16  # pixels near points, likewise
 # Before PyTorch 2.13 the shapes of all losses are counted together, and no more than eight are compiled.
 COMPILES = "isolate_recompiles" in inspect.signature(torch.compile).parameters
 PART = 2**20  # pixels that are drawn at a time: 4 MB
@@ -47,7 +47,7 @@ def elementwise(charge: Callable[..., Charge], x: Tensor, *constants: object) ->
     return _Elementwise.apply(x, charge, *constants)[0]
 
 
-def total(loss: Summand, x: Tensor, stamp: Stamp, points: Points, shares: Tensor, mask: Tensor | None) -> Tensor:
+def total(loss: Summand, x: Tensor, window: Window, points: Points, shares: Tensor, mask: Tensor | None) -> Tensor:
     """The sum of a loss over maps ``(B, C, ...)``, each image's multiplied by its share, in float32 or float64.
 
     Large maps that want a gradient go through the compiled pass where there is a compiler. Everything else (torch.func,
@@ -55,20 +55,20 @@ def total(loss: Summand, x: Tensor, stamp: Stamp, points: Points, shares: Tensor
     """
     if _compiled_pass_wanted(x):
         try:
-            return _Compiled.apply(x, loss, stamp, points, shares, mask)
+            return _Compiled.apply(x, loss, window, points, shares, mask)
         except _compiler_errors() as error:
             _give_up(error)
-    return reference(loss, x, stamp, points, shares, mask)
+    return reference(loss, x, window, points, shares, mask)
 
 
-def reference(loss: Summand, x: Tensor, stamp: Stamp, points: Points, shares: Tensor, mask: Tensor | None) -> Tensor:
+def reference(loss: Summand, x: Tensor, window: Window, points: Points, shares: Tensor, mask: Tensor | None) -> Tensor:
     """:func:`total` in plain tensor operations."""
-    flat = _flat(x, stamp).to(work_dtype(x))
+    flat = _flat(x, window).to(work_dtype(x))
     marks = torch.zeros(flat.shape, dtype=flat.dtype, device=flat.device)
-    weight = _draw(stamp, points, marks, stamp.press)
-    heat, positive, weight = targets(loss, stamp, marks, weight)
+    weight = _draw(window, points, marks, window.pixels)
+    heat, positive, weight = targets(loss, window, marks, weight)
     if mask is not None:
-        mask = _flat(mask, stamp)
+        mask = _flat(mask, window)
         flat = torch.where(mask, flat, 0.0)
     value = elementwise(loss.charge, flat, heat, positive)
     if weight is not None:
@@ -121,38 +121,39 @@ class _Compiled(torch.autograd.Function):
     # Dask's workers holds a frame of the compiler for a moment, the compiler leaves it on, and fails if it was off.
     @staticmethod
     @torch.enable_grad()
-    def forward(ctx, x: Tensor, loss: Summand, stamp: Stamp, points: Points, shares: Tensor,
+    def forward(ctx, x: Tensor, loss: Summand, window: Window, points: Points, shares: Tensor,
                 mask: Tensor | None) -> Tensor:
-        flat = _flat(x.detach(), stamp)
-        press, run = _compiled(loss, stamp, torch.get_num_threads(), x.device.type)
-        if len(points) * _window(stamp, points) < COMPILED_PRESS_FROM:
-            press, points_too = stamp.press, points  # batches differ in their number of points: seldom worth compiling
+        flat = _flat(x.detach(), window)
+        pixels, run = _compiled(loss, window, torch.get_num_threads(), x.device.type)
+        if len(points) * _pixels_near(window, points) < COMPILED_WINDOWS_FROM:
+            # Batches differ in their number of points: seldom worth compiling.
+            pixels, points_too = window.pixels, points
         else:
             points_too = _padded(points)
         slope = torch.empty_like(flat, dtype=work_dtype(x))
-        part = _part(stamp, points_too, flat)
+        part = _part(window, points_too, flat)
         marks = torch.empty_like(slope[:part])
         summed: Any = 0.0
         for first in range(0, len(flat), part):
             some = slice(first, first + part)
             here = points_too[some] if part < len(flat) else points_too
-            weight = _draw(stamp, here, marks.zero_(), press)
-            hidden = None if mask is None else _flat(mask[some], stamp)
+            weight = _draw(window, here, marks.zero_(), pixels)
+            hidden = None if mask is None else _flat(mask[some], window)
             summed = summed + run(flat[some], marks, slope[some], shares[some, None], weight, hidden)
         ctx.save_for_backward(x)
-        ctx.slope, ctx.again = slope, (loss, stamp, points, shares, mask)
+        ctx.slope, ctx.again = slope, (loss, window, points, shares, mask)
         return summed.to(slope.dtype)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
-        loss, stamp, *rest = ctx.again
+        loss, window, *rest = ctx.again
         slope, ctx.slope = ctx.slope, None  # handed over: it may become the logits' own grad, to be changed in place
         if slope is not None and not torch.is_grad_enabled():
-            slope = _unflat(slope, stamp)
+            slope = _unflat(slope, window)
         else:
             with torch.enable_grad():
-                value = reference(loss, x, stamp, *rest)
+                value = reference(loss, x, window, *rest)
             (slope,) = torch.autograd.grad(value, x, create_graph=torch.is_grad_enabled())
         # loss.backward() hands down 1: on the CPU, where looking is free, a pass over the maps is saved.
         if not (is_readable(grad) and bool(grad == 1)):
@@ -160,52 +161,54 @@ class _Compiled(torch.autograd.Function):
         return slope.to(x.dtype), None, None, None, None, None
 
 
-def _part(stamp: Stamp, points: Points, flat: Tensor) -> int:
+def _part(window: Window, points: Points, flat: Tensor) -> int:
     """How many images to draw at a time: few enough that their maps stay in the processor's cache; all on a GPU."""
     if flat.device.type != "cpu":
         return len(flat)
-    most = min(len(flat), PART // flat.shape[1], PART // max(1, 4 * _window(stamp, points)))
+    most = min(len(flat), PART // flat.shape[1], PART // max(1, 4 * _pixels_near(window, points)))
     return next(size for size in range(max(1, most), 0, -1) if len(flat) % size == 0)
 
 
-def _window(stamp: Stamp, points: Points) -> int:
+def _pixels_near(window: Window, points: Points) -> int:
     """Pixels near the points of one image, padding included."""
-    return points.label.shape[1] * (2 * stamp.reach + 1) ** len(stamp.size)
+    return points.label.shape[1] * (2 * window.reach + 1) ** len(window.size)
 
 
 def _draw(
-    stamp: Stamp, points: Points, maps: Tensor, press: Callable[[Points], tuple[Tensor, Tensor]]
+    window: Window, points: Points, maps: Tensor, pixels: Callable[[Points], tuple[Tensor, Tensor]]
 ) -> Tensor | None:
     """Draw the points into ``maps``, ``(B, pixels)``, zeros before; returns the pixels' weights if points have any."""
-    index, value = press(points)
+    index, value = pixels(points)
     value = value.to(maps.dtype)
     maps.scatter_reduce_(1, index, value, "amax")
-    return drawn_weights(stamp, points, index, value, maps)
+    return drawn_weights(window, points, index, value, maps)
 
 
-def drawn_weights(stamp: Stamp, points: Points, index: Tensor, value: Tensor, maps: Tensor) -> Tensor | None:
+def drawn_weights(window: Window, points: Points, index: Tensor, value: Tensor, maps: Tensor) -> Tensor | None:
     """What each pixel's charge is multiplied by on account of its points, None for nothing."""
     if points.weight is None:
         return None
-    share = (maps > 1).to(maps.dtype) if stamp.marked else maps
-    return 1 + share * (stamp.weights(points, index, value, maps) - 1)
+    share = (maps > 1).to(maps.dtype) if window.marked else maps
+    return 1 + share * (window.weights(points, index, value, maps) - 1)
 
 
-def targets(loss: Summand, stamp: Stamp, marks: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+def targets(
+    loss: Summand, window: Window, marks: Tensor, weight: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """The rendered map, the labelled pixels and the pixels' weights, from what :func:`_draw` drew."""
-    positive = marks > 1 if stamp.marked else marks == 1
-    heat = marks.clamp(max=1.0) if stamp.marked else marks
-    own = loss.pixel_weight(_unflat(heat, stamp))
+    positive = marks > 1 if window.marked else marks == 1
+    heat = marks.clamp(max=1.0) if window.marked else marks
+    own = loss.pixel_weight(_unflat(heat, window))
     if own is not None:
-        own = _flat(own, stamp)
+        own = _flat(own, window)
         weight = own if weight is None else weight * own
     return heat, positive, weight
 
 
-def _one_pass(loss: Summand, stamp: Stamp, x: Tensor, marks: Tensor, out: Tensor, shares: Tensor,
+def _one_pass(loss: Summand, window: Window, x: Tensor, marks: Tensor, out: Tensor, shares: Tensor,
               weight: Tensor | None, mask: Tensor | None) -> Tensor:
     """Sum the loss over some images and write its gradient to ``out``."""
-    heat, positive, weight = targets(loss, stamp, marks, weight)
+    heat, positive, weight = targets(loss, window, marks, weight)
     x = x.to(out.dtype)
     if mask is not None:
         x = torch.where(mask, x, 0.0)
@@ -219,9 +222,9 @@ def _one_pass(loss: Summand, stamp: Stamp, x: Tensor, marks: Tensor, out: Tensor
 
 
 @functools.lru_cache(maxsize=256)
-def _compiled(loss: Summand, stamp: Stamp, threads: int, device: str) -> tuple[Callable, Callable]:
+def _compiled(loss: Summand, window: Window, threads: int, device: str) -> tuple[Callable, Callable]:
     def one_pass(*tensors: Any) -> Tensor:
-        return _one_pass(loss, stamp, *tensors)
+        return _one_pass(loss, window, *tensors)
 
     # The number of threads is part of what is compiled. Two small kernels need no pool of compiler processes.
     options = {"compile_threads": 1, "cpp.threads": threads} if device == "cpu" else {"compile_threads": 1}
@@ -229,7 +232,7 @@ def _compiled(loss: Summand, stamp: Stamp, threads: int, device: str) -> tuple[C
     return tuple(
         torch.compile(  # type: ignore[call-overload]  # PyTorch's types lack what came last
             function, fullgraph=True, dynamic=False, isolate_recompiles=True, recompile_limit=256, options=options)
-        for function in (stamp.press, one_pass)
+        for function in (window.pixels, one_pass)
     )
 
 
@@ -302,11 +305,11 @@ def work_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _flat(maps: Tensor, stamp: Stamp) -> Tensor:
-    return (maps.movedim(1, -1) if stamp.channels_last else maps).flatten(1)
+def _flat(maps: Tensor, window: Window) -> Tensor:
+    return (maps.movedim(1, -1) if window.channels_last else maps).flatten(1)
 
 
-def _unflat(flat: Tensor, stamp: Stamp) -> Tensor:
-    if stamp.channels_last:
-        return flat.view(len(flat), *stamp.size, stamp.classes).movedim(-1, 1)
-    return flat.view(len(flat), stamp.classes, *stamp.size)
+def _unflat(flat: Tensor, window: Window) -> Tensor:
+    if window.channels_last:
+        return flat.view(len(flat), *window.size, window.classes).movedim(-1, 1)
+    return flat.view(len(flat), window.classes, *window.size)

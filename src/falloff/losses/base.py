@@ -13,7 +13,7 @@ from torch import Tensor
 
 from falloff import heatmaps
 from falloff.checks import check_at_least_zero, check_positive
-from falloff.heatmaps import Near, nearest_pixel
+from falloff.heatmaps import PixelsNear, nearest_pixel
 from falloff.losses.autograd import is_readable, work_dtype
 from falloff.losses.inputs import check_finite, check_logits
 from falloff.losses.normalizers import Normalizer, RunningMean, check_normalizer, shares
@@ -128,8 +128,8 @@ def kept_points(points: Points, mask: Tensor | None) -> Tensor:
     return points.valid if mask is None else points.valid & per_point(mask, points)
 
 
-def near_points(logits: Tensor, points: Points, mask: Tensor | None, sigma: float) -> tuple[Near, Tensor]:
+def near_points(logits: Tensor, points: Points, mask: Tensor | None, sigma: float) -> tuple[PixelsNear, Tensor]:
     """The pixels near points, and the heat of those that count, in the dtype of the work."""
-    near = heatmaps.near(points, tuple(logits.shape[2:]), logits.shape[1], sigma)
+    near = heatmaps.pixels_near(points, tuple(logits.shape[2:]), logits.shape[1], sigma)
     heat = torch.where(near.counts, near.heat, 0.0).to(work_dtype(logits))
     return near, heat if mask is None else torch.where(mask.reshape(-1)[near.index], heat, 0.0)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from falloff import heatmaps
-from falloff.heatmaps import Stamp
+from falloff.heatmaps import Window
 from falloff.losses.autograd import Charge, drawn_weights, elementwise, is_channels_last, targets, total, work_dtype
 from falloff.losses.base import NormalizedLoss, halved, kept_points
 from falloff.points import Points
@@ -57,17 +57,17 @@ class PixelLoss(NormalizedLoss):
     ) -> Float[Tensor, "batch classes *size"]:
         """The loss of each pixel, from dense maps: what a call sums, but for masks and weights of points."""
         maps = (points, tuple(logits.shape[2:]), logits.shape[1])
-        heat = Stamp.of(*maps, self.width, kind=self.kind).draw(points).to(logits.dtype)
+        heat = Window.of(*maps, self.width, kind=self.kind).draw(points).to(logits.dtype)
         value = elementwise(self.charge, logits, heat, heatmaps.positives(*maps))
         weight = self.pixel_weight(heat)
         return value if weight is None else value * weight
 
     def best_constant(self, points: Points, size: tuple[int, ...], classes: int) -> float:
-        stamp = Stamp.of(points, size, classes, self.width, kind=self.kind, marked=self.marked)
-        index, value = stamp.press(points)
-        marks = stamp.merged(index, value)
+        window = Window.of(points, size, classes, self.width, kind=self.kind, marked=self.marked)
+        index, value = window.pixels(points)
+        marks = window.merged(index, value)
         shares = replace(self).shares(points.valid.sum(1).to(marks.dtype), marks.numel())  # a running mean of its own
-        heat, positive, weight = targets(self, stamp, marks, drawn_weights(stamp, points, index, value, marks))
+        heat, positive, weight = targets(self, window, marks, drawn_weights(window, points, index, value, marks))
         weight = shares[:, None].expand(marks.shape) if weight is None else shares[:, None] * weight
         # Pixels far from points are all alike: one stands for them.
         near = marks > 0
@@ -88,8 +88,8 @@ class PixelLoss(NormalizedLoss):
 
     def _total(self, logits: Tensor, points: Points, mask: Tensor | None) -> Tensor:
         size, classes = tuple(logits.shape[2:]), logits.shape[1]
-        stamp = Stamp.of(points, size, classes, self.width, kind=self.kind, marked=self.marked,
-                         channels_last=is_channels_last(logits))
+        window = Window.of(points, size, classes, self.width, kind=self.kind, marked=self.marked,
+                           channels_last=is_channels_last(logits))
         labelled = kept_points(points, mask).sum(1).to(work_dtype(logits))
         kept = logits.numel() if mask is None else mask.sum()
-        return total(self, logits, stamp, points, self.shares(labelled, kept), mask)
+        return total(self, logits, window, points, self.shares(labelled, kept), mask)

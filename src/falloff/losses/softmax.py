@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from falloff.checks import check_at_least_zero
-from falloff.heatmaps import Stamp
+from falloff.heatmaps import Window
 from falloff.losses.autograd import elementwise, work_dtype
 from falloff.losses.base import NormalizedLoss, halved, kept_points
 from falloff.losses.distance import distance_aware_charge
@@ -53,15 +53,15 @@ class SoftmaxDistanceAware(NormalizedLoss):
         size, classes = tuple(logits.shape[2:]), logits.shape[1]
         x = logits.to(work_dtype(logits))
         x = (x if mask is None else torch.where(mask, x, 0.0)).flatten(2)
-        heat = Stamp.of(points, size, classes, self.sigma, any_class=True).draw(points).flatten(1).to(x.dtype)
-        nearest = Stamp.of(points, size, classes, None, any_class=True)
+        heat = Window.of(points, size, classes, self.sigma, any_class=True).draw(points).flatten(1).to(x.dtype)
+        nearest = Window.of(points, size, classes, None, any_class=True)
         taken = nearest.draw(points).flatten(1) > 0
         background = elementwise(distance_aware_charge, torch.logsumexp(x, 1), heat, torch.zeros_like(taken),
                                  self.alpha, self.beta)
         free = ~taken if mask is None else ~taken & mask[:, 0].flatten(1)
         background = torch.where(free, background, 0.0).sum(1)
         counts = kept_points(points, mask)
-        pixel, _ = nearest.press(points)
+        pixel, _ = nearest.pixels(points)
         there = x.gather(2, pixel[:, None].expand(-1, classes, -1))  # (B, C, N): all classes at each point's pixel
         charge = elementwise(focused_1, _margin(there, points.label), self.alpha)
         again, heaviest = _repeated(pixel, points)

@@ -22,7 +22,7 @@ from distributed.system import MEMORY_LIMIT
 from falloff import digests, measures, sets
 from falloff.machine import check_device
 from falloff.run import Option, Run
-from falloff.study.progress import SAYS, Progress
+from falloff.study.progress import PREFIX, Progress
 from falloff.study.store import FINAL, VALIDATION, Entry, Measuring, Store, flat
 from falloff.training import Record, train
 
@@ -146,17 +146,17 @@ def cluster(devices: Iterable[str] = ("cpu",)) -> Iterator[str]:
         return
     with ExitStack() as stack:
         stack.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER}))
-        with _deaf_to_ctrl_c():
+        with _ctrl_c_blocked():
             local = stack.enter_context(LocalCluster(
-                n_workers=places(devices), threads_per_worker=1, processes=True, host="127.0.0.1",
+                n_workers=workers(devices), threads_per_worker=1, processes=True, host="127.0.0.1",
                 dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
             ))
         yield local.scheduler_address
 
 
 @contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """What is started in here hears no Ctrl-C, which a terminal sends to all: this process hears it and ends the rest.
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Ctrl-C, which a terminal sends to all, does not reach what is started in here: this process ends the rest itself.
 
     Threads and processes take the mask of blocked signals from what starts them, workers that replace others included.
     """
@@ -168,7 +168,7 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def places(devices: Iterable[str]) -> int:
+def workers(devices: Iterable[str]) -> int:
     """How many runs a local cluster does at once: as cores and memory allow, and the slots of the GPUs."""
     count = max(1, min(CPU_COUNT, int(MEMORY_LIMIT // WORKER_MEMORY)))
     if any(torch.device(device).type == "cuda" for device in devices):
@@ -200,7 +200,7 @@ def _finished(
             stored = found[name] = _stored(wanted[name], asked)  # it may be there though the word of it was lost
             if stored is None:
                 errors[name] = error or "its record could not be read"
-                log.warning("%sfailed: %s: %s", SAYS, wanted[name].run, errors[name])
+                log.warning("%sfailed: %s: %s", PREFIX, wanted[name].run, errors[name])
             progress.advance(None if stored is None else _progressed(*stored))
     finally:
         progress.close()
@@ -270,7 +270,7 @@ def _client(address: str) -> Iterator[Client]:
         ) from error
     with client:
         if not client.scheduler_info()["workers"]:
-            log.warning("%sno worker has joined %s yet: waiting for one", SAYS, address)
+            log.warning("%sno worker has joined %s yet: waiting for one", PREFIX, address)
         yield client
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from falloff import measures
 
 STYLE = "FALLOFF_PROGRESS"
-SAYS = "runs: "  # how a line begins that a chapter's process passes on from its kernel
+PREFIX = "runs: "  # of lines that a chapter's process passes on from its kernel
 LINE_EVERY = 15.0  # seconds between two lines of a log
 
 
@@ -35,7 +35,7 @@ class Progress:
             style = "none"
         self.lines, self.bar = style == "lines", None
         if style == "bar":
-            from tqdm import tqdm  # a bare machine that only records has none
+            from tqdm import tqdm  # which `pip install '.[study]'` does not bring
 
             self.bar = tqdm(total=total, initial=stored, desc="runs", unit="run", file=sys.stderr, mininterval=0.5,
                             dynamic_ncols=True)
@@ -83,7 +83,7 @@ class Progress:
 
     def _say(self, words: str) -> None:
         if self.lines:
-            sys.stderr.write(f"{SAYS}{words}\n")
+            sys.stderr.write(f"{PREFIX}{words}\n")
             sys.stderr.flush()
 
 

@@ -298,7 +298,7 @@ def paired_steps(table: pd.DataFrame, first: str, second: str, *, by: str = "arm
     return StepDifference(difference, *counts)
 
 
-# Many tests.
+# Multiple comparisons.
 
 
 def holm(p_values: Values) -> np.ndarray:
@@ -325,7 +325,7 @@ def holm(p_values: Values) -> np.ndarray:
     return adjusted
 
 
-# What is given.
+# Checks of arguments.
 
 
 def _flat(name: str, values: Values) -> np.ndarray:

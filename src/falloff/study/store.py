@@ -25,7 +25,7 @@ from falloff.points import Points
 from falloff.project import clear, commit, project_root, written
 from falloff.recipe import Recipe
 from falloff.run import Option, Run
-from falloff.study.progress import SAYS
+from falloff.study.progress import PREFIX
 from falloff.systems import Task
 from falloff.training import Record, train
 
@@ -317,7 +317,7 @@ class Entry:
 
 def _set_aside(path: Path, error: Exception) -> None:
     aside = path.with_name(path.name + ".damaged")
-    log.warning("%s%s cannot be used (%s: %s); it is set aside as %s and the run is done again", SAYS, path.name,
+    log.warning("%s%s cannot be used (%s: %s); it is set aside as %s and the run is done again", PREFIX, path.name,
                 type(error).__name__, error, aside.name)
     with contextlib.suppress(FileNotFoundError):
         path.replace(aside)
