@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from falloff import heatmaps
-from falloff.heatmaps import Stamp
+from falloff.heatmaps import Kind, Stamp
 from falloff.losses.autograd import Charge, drawn_weights, elementwise, is_channels_last, targets, total, work_dtype
 from falloff.losses.base import NormalizedLoss, halved, kept_points
 from falloff.points import Points
@@ -41,7 +41,7 @@ class PixelLoss(NormalizedLoss):
     change the normaliser.
     """
 
-    kind: ClassVar[str] = "gaussian"
+    kind: ClassVar[Kind] = "gaussian"
     marked: ClassVar[bool] = False  # whether a positive is charged by another rule than its heat
 
     def charge(self, x: Tensor, heat: Tensor, positive: Tensor) -> Charge:
