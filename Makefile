@@ -23,7 +23,7 @@ book: $(READY)  ## run the chapters that are stale and build the book into _buil
 	$(BIN)/falloff pages
 	@echo "the book: _build/html/index.html"
 
-test: $(READY) lint  ## lint, check types and shapes at run time, test, and open a small book in a browser
+test: $(READY) lint types  ## lint, check types and shapes at run time, test, and open a small book in a browser
 	$(BIN)/pytest -n auto --dist loadfile
 	$(BIN)/pytest -n auto $(TYPED) -m "not bad_input" --jaxtyping-packages=falloff,beartype.beartype
 

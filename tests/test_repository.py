@@ -64,7 +64,13 @@ def test_vendored_files_are_what_was_vendored():
         assert hashlib.sha256((vendor / name).read_bytes()).hexdigest() == digest, name
 
 
+def test_the_changelog_starts_with_what_is_unreleased_and_then_has_this_version():
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.M)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert headings[:2] == ["Unreleased", project["version"]]
+
+
 def test_make_help_lists_every_target():
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("book", "test", "run", "serve", "clean", "lint", "lock", "plan"):
+    for target in ("book", "test", "run", "serve", "clean", "lint", "types", "hooks", "lock", "plan"):
         assert re.search(rf"make {target}\b", shown), target

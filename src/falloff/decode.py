@@ -55,6 +55,13 @@ def peaks(
 
     Raises:
         TypeError, ValueError: an argument of the wrong type, shape or range; NaN among the scores (on the CPU).
+
+    Example:
+        >>> import torch
+        >>> from falloff import decode
+        >>> scores = torch.tensor([[[[0.1, 0.2, 0.1], [0.3, 0.9, 0.5], [0.1, 0.2, 0.1]]]])
+        >>> decode.peaks(scores, count=1, refine="quarter").xy
+        tensor([[[1.2500, 1.0000]]])
     """
     _check(scores, count, threshold, window, refine, offsets)
     height, width = scores.shape[2:]

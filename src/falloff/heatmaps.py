@@ -194,6 +194,13 @@ def render(
             a label outside ``[0, classes)``.
 
     Source: Tompson et al. 2014; merged by the maximum as in Law and Deng 2018, section 3.2.
+
+    Example:
+        >>> from falloff import heatmaps
+        >>> from falloff.points import Points
+        >>> maps = heatmaps.render(Points.from_lists([([[2.0, 1.0]], [0])]), (3, 5), classes=1, sigma=1.0)
+        >>> [round(value, 3) for value in maps[0, 0, 1].tolist()]
+        [0.135, 0.607, 1.0, 0.607, 0.135]
     """
     check_one_of("merge", merge, get_args(Merge))
     if isinstance(sigma, Tensor):

@@ -320,20 +320,25 @@ def test_when_the_scheduler_is_lost_the_call_ends_and_a_rerun_does_the_rest(farm
     monkeypatch.setenv(engine.SCHEDULER, farm.address())
     monkeypatch.setenv(progress.STYLE, "lines")
     runs = [LONG.replace(seed=seed, loss="mse") for seed in range(4)]
-    ended = []
+    ended, kept = [], Store(tmp_path)
+
+    def finished():
+        """How many are trained and measured."""
+        found = [(kept.entry(run), kept.entry(run).read()) for run in runs]
+        return sum(stored is not None and entry.numbers(stored, store.FINAL) is not None for entry, stored in found)
 
     def kill():
-        until(lambda: records(tmp_path))
+        until(finished)
         _end(farm.scheduler)
         ended.append(time.monotonic())
 
     killer = threading.Thread(target=kill)
     killer.start()
-    found = run_all(runs, store=Store(tmp_path))
+    found = run_all(runs, store=kept)
     killer.join()
     assert time.monotonic() - ended[0] < 60
     farm.leave()
-    done = len(records(tmp_path))
+    done = finished()
     assert 1 <= done < 4
     lost = found["failure"].notna()
     assert lost.any() and found.loc[lost, "failure"].str.contains("the scheduler was lost").all()
