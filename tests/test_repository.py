@@ -15,11 +15,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_the_readme_s_code_runs_as_written():
-    code, = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S)
+    code = "".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S))
     names: dict = {}
     exec(code, names)
     assert names["net"].weight.grad.abs().sum() > 0
     assert names["found"].score.shape == (2, 5)
+    assert len(names["predicted"]) == 2
 
 
 def pins(text: str) -> set[str]:
@@ -74,3 +75,19 @@ def test_make_help_lists_every_target():
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in ("book", "test", "run", "serve", "clean", "lint", "types", "hooks", "lock", "plan"):
         assert re.search(rf"make {target}\b", shown), target
+
+
+def test_the_files_and_names_that_contributing_gives_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## To add an? (.*)$", text, flags=re.M) == [
+        "loss", "net", "system", "data set", "metric", "experiment", "figure", "chapter"]
+    named = re.findall(r"`([\w./]+)`", text)
+    paths = {one for one in named if "/" in one or one.endswith((".md", ".yml"))}
+    new = {one for one in paths if "NAME" in one or "07_name" in one}
+    assert len(paths) > 30 and len(new) > 8
+    for path in paths - new - {"data/external", "runs/"} | {one.rpartition("/")[0] for one in new}:
+        assert (ROOT / path).exists(), path
+    rows = re.findall(r"`(\w+)`,? (?:in|of) `([\w./]+)`", text)
+    assert len(rows) >= 7
+    for row, path in rows:
+        assert re.search(rf"^{row}\b", (ROOT / path).read_text(encoding="utf-8"), flags=re.M), (row, path)

@@ -36,7 +36,7 @@ def test_the_wheel_needs_nothing_of_the_study_or_the_book(tmp_path):
     subprocess.run([*pip, "install", "--no-deps", "--no-build-isolation", "--no-index", "--target", site, source],
                    check=True)
 
-    code, = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S)
+    code = "".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S))
     extras = {re.split(r"[<>=!~ ]", one)[0] for asked in project["optional-dependencies"].values() for one in asked}
     imports = {"pyyaml": "yaml", "scikit-image": "skimage", "jupyter-book": "jupyter_book", "myst-nb": "myst_nb"}
     brought = {"torch", "setuptools", "filelock"}  # by PyTorch
