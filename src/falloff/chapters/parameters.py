@@ -16,6 +16,7 @@ import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from reprlib import repr as shown  # at most some 30 characters of a text, 40 digits, six items
@@ -79,13 +80,13 @@ def schema(source: str) -> dict[str, Parameter]:
         raise ValueError(f"{rule}; line {error.lineno}: {error.msg}") from error
     found: dict[str, Parameter] = {}
     for node in body:
-        try:
-            name, kind, default = node.target.id, ast.unparse(node.annotation), ast.literal_eval(node.value)
-        except (AttributeError, TypeError, ValueError):  # no declaration, or what only running the cell would tell
-            name, kind, default = "", "", None
+        name, kind, default = "", "", None
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+            with suppress(TypeError, ValueError):  # what only running the cell would tell
+                name, kind, default = node.target.id, ast.unparse(node.annotation), ast.literal_eval(node.value)
         if kind not in KINDS or name in found:
             raise ValueError(f"{rule}; got {ast.unparse(node)!r}")
-        comment = source.split("\n")[node.end_lineno - 1].encode()[node.end_col_offset:].decode()
+        comment = source.split("\n")[(node.end_lineno or 1) - 1].encode()[node.end_col_offset:].decode()
         parameter = _limited(Parameter(name, kind, default, comment.strip().lstrip("# ")))
         value = parameter.parse(default)
         if value != default:  # such as "3" for an int: right from a shell, wrong where the cell itself runs
