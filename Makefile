@@ -25,7 +25,7 @@ book: $(READY)  ## run the chapters that are stale and build the book into _buil
 
 test: $(READY) lint types  ## lint, check types and shapes at run time, test, and open a small book in a browser
 	$(BIN)/pytest -n auto --dist loadfile
-	$(BIN)/pytest -n auto $(TYPED) -m "not bad_input" --jaxtyping-packages=falloff,beartype.beartype
+	$(BIN)/pytest -n auto $(TYPED) -m "not bad_input" --jaxtyping-packages=falloff,typed.checked
 
 test-faults: $(READY)  ## kill builds, workers and schedulers, fill disks: some eight minutes
 	$(BIN)/pytest tests/faults

@@ -121,6 +121,13 @@ class Points:
 
         Raises:
             ValueError: there is no image, or an image's entries do not fit together.
+
+        Example:
+            >>> points = Points.from_lists([([[3.2, 4.0], [1.0, 1.0]], [0, 1]), ([[5.0, 2.5]], [1])])
+            >>> points.label, points.valid
+            (tensor([[0, 1],
+                    [1, 0]]), tensor([[ True,  True],
+                    [ True, False]]))
         """
         if len(images) == 0:
             raise ValueError("images must hold at least one (xy, label) pair, got none")
@@ -220,6 +227,10 @@ class Points:
 
         Raises:
             ValueError: ``stride`` is not above 0.
+
+        Example:
+            >>> Points.from_lists([([[7.5, 3.5]], [0])]).at_stride(4).xy
+            tensor([[[1.5000, 0.5000]]])
         """
         checks.check_positive("stride", stride)
         ratio = Fraction(float(stride)).limit_denominator()

@@ -80,7 +80,7 @@ def train(run: Run, checkpoint: Checkpoint | None = None) -> Record:
         images, points = dataset.images.to(device), dataset.points.to(device)
         mask = None if dataset.mask is None else dataset.mask.to(device)
         vary = recipe.augmentation(dataset)
-        system = recipe.system(dataset).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # unknown to PyTorch's types
+        system = recipe.system(dataset).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # no overload has it
         optimizer = recipe.optimizer(system)
         scheduler, marks = recipe.scheduler(optimizer), recipe.evaluated()
         curve, recent, done = [], [], 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -82,8 +82,8 @@ class PointLoss:
         """What a training that stops and goes on must keep: empty but for ``normalizer="running"``."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from what :meth:`state_dict` gave."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave, whatever else is with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ class NormalizedLoss(PointLoss):
     def state_dict(self) -> dict[str, Tensor]:
         return {} if self._running.mean is None else {"running_mean": self._running.mean}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._running.mean = state.get("running_mean")
 
 

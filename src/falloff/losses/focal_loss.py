@@ -46,6 +46,12 @@ def focal(
     larger gamma: its probabilities are drawn towards the middle.
 
     Source: Lin et al. 2017, equations 4 and 5 (RetinaNet: gamma 2, alpha 0.25).
+
+    Example:
+        >>> import torch
+        >>> from falloff import losses
+        >>> losses.focal(torch.tensor([-2.0, 0.0, 2.0]), torch.tensor([1.0, 1.0, 1.0]))
+        tensor([1.6501, 0.1733, 0.0018])
     """
     check_map("labels", labels, logits)
     check_at_least_zero("gamma", gamma)

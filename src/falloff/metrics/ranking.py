@@ -70,6 +70,12 @@ def average_precision(
     Args and errors: as for :func:`precision_recall`.
 
     Source: the definition of Pascal VOC from 2010 on, with any distance in place of an overlap.
+
+    Example:
+        >>> truth = Points.from_lists([([[3.0, 4.0], [8.0, 8.0]], [0, 0])])
+        >>> predicted = Points.from_lists([([[3.5, 4.0], [0.0, 0.0]], [0, 0], [0.9, 0.2])])
+        >>> average_precision(predicted, truth, radius=2.0)
+        0.5
     """
     return average_precision_of(match(predicted, truth, radius=radius, distance=distance))
 
