@@ -1,6 +1,7 @@
 """What identifies code: a digest of modules, blind to what changes no number.
 
-Blind to comments, docstrings and layout, and to the text of errors, warnings and logs: what stands in ``raise``, in
+Blind to comments, docstrings and layout, to the types of arguments and results, which nothing evaluates (all modules
+have ``from __future__ import annotations``), and to the text of errors, warnings and logs: what stands in ``raise``, in
 the message of an ``assert``, in a call of ``log`` or ``warnings``, and the strings given to functions named
 ``check_...``, ``refuse_...`` or ``require_...``, which only raise. Every version of Python gives the same digest.
 
@@ -185,6 +186,10 @@ def _plain(node: object) -> str:
     fields = dict(ast.iter_fields(node))
     if isinstance(node, ast.JoinedStr):  # Python 3.12.1 adds empty texts
         fields["values"] = [part for part in node.values if not (_is_text(part) and part.value == "")]
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        fields["returns"] = None
+    if isinstance(node, ast.arg):
+        fields["annotation"] = None
     if isinstance(node, ast.Call):
         called = ast.unparse(node.func)
         if called.startswith(("log.", "logging.", "warnings.")):

@@ -1,5 +1,7 @@
 """Metrics of scores read as probabilities."""
 
+from __future__ import annotations
+
 from falloff.measures.base import RADIUS, Metric
 from falloff.metrics.calibration import reliability_of
 

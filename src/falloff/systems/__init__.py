@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -43,8 +44,9 @@ def options(name: str) -> Mapping[str, object]:
 
 
 def make(
-    name: str, task: Task, *, model: str | None, model_options: Mapping[str, object], width: int | None,
-    loss: PointLoss | None, head_std: float | None, bias: float | None, **own: object,
+    name: str, task: Task, *, model: str | None = "unet", model_options: Mapping[str, object] | None = None,
+    width: int | None = None, loss: PointLoss | None = None, head_std: float | None = None, bias: float | None = None,
+    **own: object,
 ) -> System:
     """A system by name, with fresh weights.
 
@@ -53,17 +55,22 @@ def make(
         task: what it is made for.
         model, model_options, width: of the net: see :func:`falloff.models.make`.
         loss: of the class maps.
-        head_std, bias: of the last layers' first weights.
+        head_std, bias: of the last layers' first weights; None is the system's own.
         own: the system's own options, see :func:`options`.
 
     Raises:
-        ValueError: an unknown name or option.
+        ValueError: an unknown name or option, or something that the system needs is missing.
     """
     for option in own:
         checks.check_option(f"system {name!r}", option, options(name))
-    net = partial(_net, model, task.channels, width, model_options)
+    net = partial(_net, model, task.channels, width, model_options or {})
     shared = {"net": net, "width": width, "loss": loss, "head_std": head_std, "bias": bias}
-    return find(name)(task, **{what: shared[what] for what in takes(name)}, **own)
+    given = {what: shared[what] for what in takes(name) if shared[what] is not None}
+    defaults = checks.own_options(find(name), "task")
+    needed = {what for what, default in defaults.items() if default is inspect.Parameter.empty}
+    if missing := sorted(needed - given.keys() - own.keys()):
+        raise ValueError(f"system {name!r} needs {', '.join(missing)}, got none")
+    return find(name)(task, **given, **own)
 
 
 def _net(model: Any, channels: int, width: Any, given: Mapping[str, object], outputs: Mapping[str, int]) -> Net:

@@ -69,7 +69,7 @@ class System(nn.Module):
 
     A subclass's constructor takes the :class:`Task` first and then, by name, what it wants of ``net`` (a function of
     the outputs' sizes by name that builds the run's model), ``width``, ``loss`` (that of the class maps), ``head_std``
-    and ``bias`` (of the last layer's first weights), and options of its own, which have defaults.
+    and ``bias`` (of the last layer's first weights, with defaults), and options of its own, which have defaults.
     """
 
     def forward(self, images: Float[Tensor, "batch channels height width"], near: Points | None = None) -> Outputs:

@@ -31,8 +31,8 @@ class Heatmap(System):
     """
 
     def __init__(
-        self, task: Task, *, net: Callable[[Mapping[str, int]], Net], loss: PointLoss, head_std: float,
-        bias: float | None,
+        self, task: Task, *, net: Callable[[Mapping[str, int]], Net], loss: PointLoss, head_std: float = 1e-3,
+        bias: float | None = None,
     ) -> None:
         super().__init__()
         self.net, self.criterion = net({"maps": task.classes}), loss

@@ -16,8 +16,8 @@ class Offsets(System):
     """A class map charged by one of the losses, and offsets charged by L1 at the points' pixels."""
 
     def __init__(
-        self, task: Task, *, net: Callable[..., nn.Module], loss: PointLoss, head_std: float, bias: float | None,
-        weight: float = 1.0,
+        self, task: Task, *, net: Callable[..., nn.Module], loss: PointLoss, head_std: float = 1e-3,
+        bias: float | None = None, weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.net, self.criterion, self.weight = net({"maps": task.classes, "offsets": 2}), loss, weight
