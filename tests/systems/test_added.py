@@ -119,3 +119,18 @@ def test_another_decoder_is_measured_from_the_stored_weights(done, name, monkeyp
                       train=lambda *_, **__: pytest.fail("it was trained again"))
     table = study.measured([run], ["ap"], decoder={"window": 5}, store=kept)
     assert table["failure"].isna().all() and 0 <= table["ap"][0] <= 1
+
+
+def test_several_decoders_share_what_a_system_puts_out(done, name, monkeypatch):
+    if name == "regressor":
+        pytest.skip("it has no decoder")
+    run, _, folder = done
+    seen, outputs = [], training.outputs
+    monkeypatch.setattr(training, "outputs", lambda *given: seen.append(given[1].split) or outputs(*given))
+    asked = [store.Measuring(metrics=("ap",), decoder={"window": window}) for window in (3, 5, 7)]
+    kept = Store(folder)
+    kept.get_or_train(run, asked)
+    assert sorted(seen) == ["test", "val"]
+    one = study.measured([run], ["ap"], decoder=[{"window": window} for window in (3, 5, 7)], store=kept)
+    assert one["decoder"].tolist() == [{"window": window} for window in (3, 5, 7)] and one["ap"].notna().all()
+    assert one["ap"][0] == study.run([run], store=kept)["ap"][0]

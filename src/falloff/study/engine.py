@@ -74,7 +74,7 @@ def measured(
     metrics: Sequence[str],
     *,
     split: str = "test",
-    decoder: Mapping[str, Option] | None = None,
+    decoder: Mapping[str, Option] | Sequence[Mapping[str, Option]] = (),
     threshold: Literal["validation", "own"] | float = "validation",
     store: Store | None = None,
 ) -> pd.DataFrame:
@@ -84,23 +84,27 @@ def measured(
         runs: descriptions; those that are not stored are trained first.
         metrics: by name: :func:`falloff.measures.names`.
         split: of the runs' data.
-        decoder: options of the system's decoder in place of its own, such as ``{"refine": "parabola"}``.
+        decoder: options of the system's decoder in place of its own, such as ``{"refine": "parabola"}``; or several
+            such, which share what a system puts out.
         threshold: from which score a prediction counts, where a metric needs that: the best on validation images with
             the same decoder, the best on the split itself ("own"), or a number.
         store: where records are; ``runs`` of the project by default.
 
     Returns:
-        One row each, in their order: the fields of the run, the metrics, and ``failure``.
+        One row for each run and decoder, in their order: the fields of the run, ``decoder``, the metrics, and
+        ``failure``.
 
     Raises:
         ValueError: as for :func:`run`; an unknown metric.
     """
     for name in metrics:
         measures.get(name)
-    asked = Measuring(split=split, metrics=tuple(metrics), decoder=dict(decoder or {}), threshold=threshold)
+    decoders = [decoder] if isinstance(decoder, Mapping) else list(decoder) or [{}]
+    asked = [Measuring(split=split, metrics=tuple(metrics), decoder=dict(one), threshold=threshold) for one in decoders]
     rows, runs = [], list(runs)
-    for one, (_, numbers, error) in zip(runs, _finished(runs, store or Store(), (asked,)), strict=True):
-        rows.append(one.describe() | (numbers[0] if numbers else {}) | {"failure": error})
+    for run, (_, numbers, error) in zip(runs, _finished(runs, store or Store(), asked), strict=True):
+        rows += [run.describe() | {"decoder": dict(one), "failure": error, **found}
+                 for one, found in zip(decoders, numbers or [{}] * len(decoders), strict=True)]
     return _table(rows, metrics)
 
 

@@ -21,12 +21,13 @@ import torch
 from filelock import FileLock
 
 from falloff import data, digests, losses, measures, sets, training
+from falloff.data import Dataset
 from falloff.points import Points
 from falloff.project import clear, commit, project_root, written
 from falloff.recipe import Recipe
 from falloff.run import Option, Run
 from falloff.study.progress import PREFIX
-from falloff.systems import Task
+from falloff.systems import Outputs, System, Task
 from falloff.training import Record, train
 
 log = logging.getLogger(__name__)
@@ -244,21 +245,32 @@ class Entry:
                 checkpoint.remove()
             stored = self.read()
             assert stored is not None
+            splits: dict[str, tuple[Dataset, System, Outputs]] = {}
             for one in asked:
-                self._measure(stored, record, one)
+                self._measure(stored, record, one, splits)
         return self.get() or record
 
-    def _measure(self, stored: Mapping[str, Any], record: Record, asked: Measuring) -> None:
-        """Compute from the weights what the store lacks of the numbers asked for; for the holder of the lock."""
+    def _measure(
+        self, stored: Mapping[str, Any], record: Record, asked: Measuring,
+        splits: dict[str, tuple[Dataset, System, Outputs]],
+    ) -> None:
+        """Compute from the weights what the store lacks of the numbers asked for; for the holder of the lock.
+
+        ``splits`` keeps what the system puts out for each, which decoders share.
+        """
         if missing := asked.missing(self._measured(stored).get(asked.name)):
             threshold = None if asked.threshold == "own" else asked.threshold
             if threshold == "validation":
-                self._measure(stored, record, asked.on_validation)
+                self._measure(stored, record, asked.on_validation, splits)
                 threshold = self._measured(stored)[asked.on_validation.name]["numbers"]["threshold"]
             run = self.run
             with Recipe(run).pinned():
-                dataset = data.load(run.dataset, asked.split, run.size)
-                said = training.predict(record.system().to(run.device), dataset, run, **asked.decoder)
+                if asked.split not in splits:
+                    dataset, system = data.load(run.dataset, asked.split, run.size), record.system().to(run.device)
+                    splits[asked.split] = dataset, system, training.outputs(system, dataset, run)
+                dataset, system, outputs = splits[asked.split]
+                said = system.predict(outputs, **asked.decoder)
+                said = said if dataset.mask is None else said.within(dataset.mask)
                 found = measures.measure(said, dataset, missing, threshold=threshold)
                 self._add(stored, {asked: {metric: found.get(metric, math.nan) for metric in missing}})
 
