@@ -160,7 +160,6 @@ def environment(folder: Path) -> dict[str, str]:
     return os.environ | {
         "PATH": PATH, "SLURM_CONF": str(folder / "slurm.conf"), MARK: str(folder), "TMPDIR": str(folder / "tmp"),
         "OMP_NUM_THREADS": "1",
-        "FALLOFF_COMPILE": "0",  # compiling takes each process 20 s where the cache is new, as the folder is
         # A training whose memory goes back to the system at every step takes half as long again.
         "MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_MAX_": "0", "MALLOC_ARENA_MAX": "1",
     }

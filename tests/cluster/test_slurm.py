@@ -124,7 +124,7 @@ def test_the_table_and_the_nets_are_those_of_a_local_sweep(story: Story, cluster
     pd.testing.assert_frame_equal(study.curves(RUNS, store=sent), study.curves(RUNS, store=local), check_exact=True)
     for run in RUNS:
         one, other = (where.get(run).weights for where in (sent, local))
-        assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 def test_slurm_takes_the_node_for_dead(story: Story, cluster: Cluster):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ import psutil
 from scenes import write_set
 
 from falloff import chapters
-from falloff.study import Store
+from falloff.study.store import FINAL, VALIDATION
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "FALLOFF_TEST_FAULTS"  # in the environment of all that works in a project: its value is the project's folder
@@ -196,14 +197,28 @@ def new_project(root: Path, real: Sequence[str] = ()) -> Project:
 
 
 def records(folder: Path) -> dict[str, dict[str, Any]]:
-    """What was measured, by record: all of it that does not depend on when and where."""
+    """What was measured, by record: all of it that does not depend on when and where; less where some is missing."""
     found = {}
     for path in folder.glob("records/*.json"):
-        stored = Store(folder).read(path.stem)
-        assert stored is not None, f"{path.name} is there and cannot be read"
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        measured = numbers(folder, path.stem)
         # As text: NaN is equal to NaN.
-        found[path.name] = {part: json.dumps(stored[part]) for part in ("run", "curve", "validation", "final")}
+        found[path.name] = {part: json.dumps(stored[part]) for part in ("run", "curve")} | {
+            part: json.dumps(measured[asked.name]["numbers"])
+            for part, asked in (("validation", VALIDATION), ("final", FINAL)) if asked.name in measured
+        }
     return found
+
+
+def numbers(folder: Path, name: str) -> dict[str, Any]:
+    """All that was measured of a record's weights, which must still be those that it names; nothing if nothing was."""
+    path = folder / "measured" / f"{name}.json"
+    if not path.exists():
+        return {}
+    measured = json.loads(path.read_text(encoding="utf-8"))
+    content = (folder / "weights" / f"{name}.pt").read_bytes()
+    assert measured["weights"] == hashlib.sha256(content).hexdigest(), f"{path.name} is of other weights"
+    return measured["measured"]
 
 
 def wait_for(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import time
@@ -11,7 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from scratch import BUILD, LIMIT, REAL, ROOT, Project
+from scratch import BUILD, LIMIT, REAL, ROOT, SOME_RUNS, Project, numbers
+
+from falloff.study.store import FINAL
+
+# Measures these words of the first run.
+MEASURES = """\
+import sys
+
+sys.path.insert(0, sys.argv[1])
+from some_runs import RUNS
+
+from falloff.study.store import Measuring, Store
+
+Store().get_or_train(RUNS[0], [Measuring(metrics=tuple(sys.argv[2:]))])
+"""
 
 
 def versions(project: Project, *processes: subprocess.Popen) -> dict[str, set[tuple[int, int]]]:
@@ -39,6 +54,21 @@ def test_two_processes_that_want_the_same_runs_train_each_once(project: Project,
     assert not done_twice(found)
     assert project.results() == expected
     assert not list(project.runs.glob("locks/*"))
+
+
+def test_two_processes_that_measure_different_things_of_one_run_both_keep_theirs_and_train_it_once(
+    project: Project, expected: dict[str, Any]
+):
+    halves = FINAL.metrics[::2], FINAL.metrics[1::2]
+    both = [project.start("python", "-c", MEASURES, SOME_RUNS.parent, *half) for half in halves]
+    found = versions(project, *both)
+    assert [one.returncode for one in both] == [0, 0], project.said()[-4000:]
+    assert not done_twice(found)
+    [name] = found
+    kept = numbers(project.runs, Path(name).stem)[FINAL.name]["numbers"]
+    whole = json.loads(expected[name]["final"])
+    assert kept.keys() == whole.keys()
+    assert repr([kept[metric] for metric in whole]) == repr(list(whole.values()))
 
 
 def test_two_builds_at_once_run_each_chapter_and_train_each_run_once(

@@ -96,7 +96,8 @@ def look(told: Story, how: Interruption, before: dict[str, tuple[int, int]]) -> 
     project = told.project
     if rewritten := changed(before, project):
         told.rewritten[how] = rewritten
-    there = [path for what in ("records", "chapters", "figures") for path in (project.runs / what).glob("[!.]*")]
+    folders = (project.runs / what for what in ("records", "measured", "chapters", "figures"))
+    there = [path for folder in folders for path in folder.glob("[!.]*")]
     if cut := [path.name for path in there if path.suffix != ".lock" and not is_whole(path)]:
         told.cut[how] = cut
     now = project.finished()

@@ -8,17 +8,19 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from scenes import measured
 from scratch import LIMIT, SOME_RUNS, Project, changed, kill, wait_for
 from some_runs import LONG, RUNS
 
 from falloff.study import Store
-from falloff.study.store import key
-from falloff.training import Checkpoint, Record, Run, train
+from falloff.study.store import CheckpointFile, key
+from falloff.training import Record, Run, train
 
 WORKER = "spawn_main"
 
-# Three that are killed as what they write is about to get its name.
+# Four that are killed as what they write is about to get its name.
 KILLED_WRITERS = """\
 import os, signal, sys
 from pathlib import Path
@@ -33,7 +35,7 @@ store.CHECKPOINT_EVERY, rename = 0.0, Path.replace
 def dying(path, target):
     return os.kill(os.getpid(), signal.SIGKILL) if target.parent.name == folder else rename(path, target)
 
-for folder, run in zip(("checkpoints", "weights", "records"), RUNS):
+for folder, run in zip(("checkpoints", "weights", "records", "measured"), RUNS):
     if os.fork() == 0:
         Path.replace = dying
         Store().get_or_train(run)
@@ -99,7 +101,7 @@ def test_a_scheduler_that_is_killed_ends_the_call_with_words(project: Project, e
 
 
 def test_a_long_run_goes_on_from_its_checkpoint_as_if_nothing_had_happened(inside: Project):
-    whole = train(LONG)
+    whole = measured(LONG)
     checkpoint = inside.runs / "checkpoints" / f"{key(LONG)}.pt"
 
     sweep = inside.sweep("long")
@@ -113,26 +115,39 @@ def test_a_long_run_goes_on_from_its_checkpoint_as_if_nothing_had_happened(insid
 
     steps: list[int] = []
 
-    def watched(run: Run, checkpoint: Checkpoint) -> Record:
+    class Watched(CheckpointFile):
+        """At every step, none of which is kept."""
+
+        def due(self) -> bool:
+            return True
+
+        def save(self, state: dict[str, Any]) -> None:
+            steps.append(state["step"])
+
+    def watched(run: Run, checkpoint: CheckpointFile) -> Record:
         steps.append(checkpoint.load()["step"])
-        return train(run, progress=lambda step, of: steps.append(step), checkpoint=checkpoint)
+        return train(run, checkpoint=Watched(checkpoint.path))
 
     found = Store(inside.runs).get_or_train(LONG, train=watched)
     assert 0 < steps[0] < LONG.steps
-    assert steps == sorted(steps)
+    assert steps == list(range(steps[0], LONG.steps + 1))
     assert repr((found.curve, found.validation, found.final)) == repr((whole.curve, whole.validation, whole.final))
-    assert all(torch.equal(found.weights[name], value) for name, value in whole.weights.items())
+    torch.testing.assert_close(found.weights, whole.weights, rtol=0, atol=0)
     assert not checkpoint.exists()
 
 
 def test_what_killed_writers_leave_is_no_record_and_is_cleared_away(inside: Project, expected: dict[str, Any]):
     program = inside.start("python", "-c", KILLED_WRITERS, SOME_RUNS.parent)
     assert program.wait(timeout=LIMIT) == 0, inside.said()[-4000:]
-    assert len(inside.litter()) == 3
-    store, killed = Store(inside.runs), RUNS[:3]
+    assert len(inside.litter()) == 4
+    store, killed, unmeasured = Store(inside.runs), RUNS[:3], RUNS[3]
     assert [store.get(run) for run in killed] == [None, None, None]
+    before = inside.finished()
+    assert list(before) == [f"{key(unmeasured)}.json"]
     for run in killed:
         store.get_or_train(run)
+    store.get_or_train(unmeasured, train=lambda *_, **__: pytest.fail("it was trained again"))
+    assert not changed(before, inside)
     assert inside.results() == {name: expected[name] for name in inside.finished()}
     assert not inside.litter()
     assert not list(inside.runs.glob("locks/*"))

@@ -165,6 +165,42 @@ def test_a_damaged_record_is_set_aside_and_the_run_done_again(tmp_path, trained,
     assert same(kept.get(TINY), trained, but=("weights", "seconds"))
 
 
+def never(*_, **__):
+    pytest.fail("it was trained again")
+
+
+@pytest.mark.parametrize("damage", [name for name in DAMAGE if name != "a part missing"])
+def test_damaged_numbers_are_set_aside_and_measured_again_without_a_training(tmp_path, trained, caplog, damage):
+    kept = Store(tmp_path)
+    path = tmp_path / "measured" / kept.put(trained).name
+    path.write_text(DAMAGE[damage](path.read_text()))
+    broken = path.read_bytes()
+    assert kept.get(TINY).final == {}
+    assert path.name in caplog.text and "set aside" in caplog.text and "runs: " in caplog.text
+    assert not path.exists() and path.with_name(path.name + ".damaged").read_bytes() == broken
+    assert same(kept.get_or_train(TINY, train=never), trained)
+    assert same(kept.get(TINY), trained)
+
+
+def test_a_run_that_was_stored_and_not_measured_is_measured_without_a_training(tmp_path, trained):
+    kept = Store(tmp_path)
+    path = kept.put(dataclasses.replace(trained, validation={}, final={}))
+    assert listed(tmp_path) == [name for name in files(path.stem) if not name.startswith("measured")]
+    assert kept.get(TINY).final == {}
+    assert same(kept.get_or_train(TINY, train=never), trained)
+
+
+def test_numbers_of_other_weights_are_not_believed(tmp_path, trained):
+    kept = Store(tmp_path)
+    path = tmp_path / "measured" / kept.put(trained).name
+    content = json.loads(path.read_text())
+    others = {name: one | {"numbers": dict.fromkeys(one["numbers"], 0.5)} for name, one in content["measured"].items()}
+    path.write_text(json.dumps(content | {"weights": "0" * 64, "measured": others}))
+    assert kept.get(TINY).final == {}
+    assert same(kept.get_or_train(TINY, train=never), trained)
+    assert repr(json.loads(path.read_text())) == repr(content)
+
+
 def flipped(weights, trained):
     """A file with one bit of the net's last layer turned over."""
     content = bytearray(weights)
@@ -271,7 +307,7 @@ def test_of_processes_that_want_one_run_one_does_it_and_goes_on_from_one_that_wa
 def test_a_stored_run_needs_neither_lock_nor_training(tmp_path, trained):
     kept = Store(tmp_path)
     kept.put(trained)
-    assert same(kept.get_or_train(TINY, train=lambda *_, **__: pytest.fail("it was trained again")), trained)
+    assert same(kept.get_or_train(TINY, train=never), trained)
     assert [path.name for path in tmp_path.iterdir() if path.name not in ("measured", "records", "weights")] == []
 
 
