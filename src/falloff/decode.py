@@ -59,8 +59,8 @@ def peaks(
     Example:
         >>> import torch
         >>> from falloff import decode
-        >>> scores = torch.tensor([[[[0.1, 0.2, 0.1], [0.3, 0.9, 0.5], [0.1, 0.2, 0.1]]]])
-        >>> decode.peaks(scores, count=1, refine="quarter").xy
+        >>> scores = torch.tensor([[.1, .2, .1], [.3, .9, .5], [.1, .2, .1]])
+        >>> decode.peaks(scores[None, None], count=1, refine="quarter").xy
         tensor([[[1.2500, 1.0000]]])
     """
     _check(scores, count, threshold, window, refine, offsets)

@@ -198,7 +198,8 @@ def render(
     Example:
         >>> from falloff import heatmaps
         >>> from falloff.points import Points
-        >>> maps = heatmaps.render(Points.from_lists([([[2.0, 1.0]], [0])]), (3, 5), classes=1, sigma=1.0)
+        >>> points = Points.from_lists([([[2.0, 1.0]], [0])])
+        >>> maps = heatmaps.render(points, (3, 5), classes=1, sigma=1.0)
         >>> [round(value, 3) for value in maps[0, 0, 1].tolist()]
         [0.135, 0.607, 1.0, 0.607, 0.135]
     """

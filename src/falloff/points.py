@@ -123,7 +123,8 @@ class Points:
             ValueError: there is no image, or an image's entries do not fit together.
 
         Example:
-            >>> points = Points.from_lists([([[3.2, 4.0], [1.0, 1.0]], [0, 1]), ([[5.0, 2.5]], [1])])
+            >>> one, other = ([[3.2, 4], [1, 1]], [0, 1]), ([[5, 2.5]], [1])
+            >>> points = Points.from_lists([one, other])
             >>> points.label, points.valid
             (tensor([[0, 1],
                     [1, 0]]), tensor([[ True,  True],

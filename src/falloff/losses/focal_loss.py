@@ -50,7 +50,7 @@ def focal(
     Example:
         >>> import torch
         >>> from falloff import losses
-        >>> losses.focal(torch.tensor([-2.0, 0.0, 2.0]), torch.tensor([1.0, 1.0, 1.0]))
+        >>> losses.focal(torch.tensor([-2.0, 0.0, 2.0]), torch.ones(3))
         tensor([1.6501, 0.1733, 0.0018])
     """
     check_map("labels", labels, logits)

@@ -72,8 +72,9 @@ def average_precision(
     Source: the definition of Pascal VOC from 2010 on, with any distance in place of an overlap.
 
     Example:
-        >>> truth = Points.from_lists([([[3.0, 4.0], [8.0, 8.0]], [0, 0])])
-        >>> predicted = Points.from_lists([([[3.5, 4.0], [0.0, 0.0]], [0, 0], [0.9, 0.2])])
+        >>> truth = Points.from_lists([([[3, 4], [8, 8]], [0, 0])])
+        >>> found = [[3.5, 4], [0, 0]], [0, 0], [0.9, 0.2]
+        >>> predicted = Points.from_lists([found])
         >>> average_precision(predicted, truth, radius=2.0)
         0.5
     """
