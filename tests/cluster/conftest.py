@@ -9,7 +9,8 @@ from slurm_cluster import Cluster
 
 
 def pytest_configure() -> None:
-    """A request to end (SIGTERM) lets the fixtures end too, as Ctrl-C does."""
+    """A request to end (SIGTERM) lets the fixtures end too, as Ctrl-C does, also in a shell's background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM", returncode=128 + signal.SIGTERM))
 
 
