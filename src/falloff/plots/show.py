@@ -41,7 +41,7 @@ def figure(drawn: Figure, name: str, caption: str, alt: str) -> None:
 
     Args:
         drawn: from :func:`falloff.plots.new`.
-        name: what prose refers to, as in ``{numref}`fig-name```; letters, digits and hyphens, starting with "fig-".
+        name: what prose refers to with the role ``numref``; letters, digits and hyphens, starting with "fig-".
         caption: what the figure answers, in a sentence or two; Markdown, with numbers that code computed.
         alt: what is to be seen, for those who cannot.
 
@@ -77,7 +77,7 @@ def table(frame: pd.DataFrame, name: str, caption: str, *, digits: int = 3) -> N
 
 
 def number(name: str, value: object) -> None:
-    """Keep a number or a word under a name, for prose to read with ``{glue:text}`` on this page or any other."""
+    """Keep a number or a word under a name, for prose to read with the role ``glue:text`` on this page or any other."""
     from myst_nb import glue
 
     plain = value.item() if hasattr(value, "item") else value  # numpy's own repr could not be read back
