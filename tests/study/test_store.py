@@ -394,3 +394,12 @@ def test_checkpoints_are_as_far_apart_as_they_are_told(tmp_path):
     assert then.load() is None  # nothing was saved yet
     now.save({"step": 1})
     assert then.load() == {"step": 1}
+
+
+def test_a_checkpoint_that_was_left_beside_a_record_goes(tmp_path, trained):
+    kept = Store(tmp_path)
+    kept.put(dataclasses.replace(trained, final={}))
+    left = kept.entry(TINY).file("checkpoints")
+    CheckpointFile(left).save({"step": 1})
+    kept.get_or_train(TINY, train=lambda *_, **__: pytest.fail("it was trained again"))
+    assert not left.exists()

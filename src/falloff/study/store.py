@@ -239,10 +239,9 @@ class Entry:
             if record is None:
                 for one in asked:  # a split that is missing is named before the training, not after it
                     data.load(self.run.dataset, one.split, self.run.size)
-                checkpoint = CheckpointFile(self.file("checkpoints"))
-                record = train(self.run, checkpoint=checkpoint)
+                record = train(self.run, checkpoint=CheckpointFile(self.file("checkpoints")))
                 self.put(record)
-                checkpoint.remove()
+            self.file("checkpoints").unlink(missing_ok=True)  # also that of a process killed before it came here
             stored = self.read()
             assert stored is not None
             splits: dict[str, tuple[Dataset, System, Outputs]] = {}
@@ -329,7 +328,7 @@ class Entry:
 
 def _set_aside(path: Path, error: Exception) -> None:
     aside = path.with_name(path.name + ".damaged")
-    log.warning("%s%s cannot be used (%s: %s); it is set aside as %s and the run is done again", PREFIX, path.name,
+    log.warning("%s%s cannot be used (%s: %s); it is set aside as %s and what it held is done again", PREFIX, path.name,
                 type(error).__name__, error, aside.name)
     with contextlib.suppress(FileNotFoundError):
         path.replace(aside)
@@ -373,10 +372,6 @@ class CheckpointFile:
         with written(self.path) as temporary:
             temporary.write_bytes(digest + b"\n" + content.getvalue())
         self.last = time.monotonic()
-
-    def remove(self) -> None:
-        """Drop it: the record is stored."""
-        self.path.unlink(missing_ok=True)
 
 
 _ENDINGS = {"records": "json", "measured": "json", "weights": "pt", "checkpoints": "pt", "locks": "lock"}
