@@ -27,7 +27,7 @@ def rows(monkeypatch):
 def described(name):
     return {
         "hourglass": {"model": "hourglass", "model_options": {"stages": 2}},
-        "regressor": {"system": "regressor", "model": None, "loss": None, "watched": ("ap", "error"), "steps": 60},
+        "regressor": {"system": "regressor", "model": None, "loss": None, "watched": ("ap", "error")},
         "offsets": {"system": "offsets", "system_options": {"weight": 0.5}},
     }[name]
 

@@ -169,9 +169,17 @@ class Entry:
     """The place of one run in a store: what it is called there, and its files."""
 
     def __init__(self, folder: Path, run: Run) -> None:
-        self.run, self.identity = run, identity(run)
-        self.key = _digest(self.identity)
-        self.folder = folder
+        self.folder, self.run = folder, run
+
+    @functools.cached_property
+    def identity(self) -> dict[str, str]:
+        """What determines the run: :func:`identity`."""
+        return identity(self.run)
+
+    @functools.cached_property
+    def key(self) -> str:
+        """What it is called."""
+        return _digest(self.identity)
 
     def file(self, kind: str) -> Path:
         """Of "records", "measured", "weights", "checkpoints" or "locks"."""
