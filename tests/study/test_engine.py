@@ -17,6 +17,7 @@ from distributed import Client
 from scenes import measured, set_arrays, write_set
 
 import falloff
+from falloff.losses import autograd
 from falloff.study import Store, curves, engine, progress, record, store
 from falloff.study import run as run_all
 from falloff.study.progress import Progress
@@ -463,3 +464,14 @@ def test_another_style_is_named_before_anything_is_computed(spots, no_workers, t
     monkeypatch.setenv(progress.STYLE, "loud")
     with pytest.raises(ValueError, match="FALLOFF_PROGRESS must be bar, lines or none, got 'loud'"):
         run_all([TINY], store=Store(tmp_path))
+
+
+def test_a_loss_that_breaks_the_compiler_fails_no_other_run_of_its_worker(spots, tmp_path):
+    def broken(run, checkpoint):
+        autograd._given_up.append("this loss does not compile")
+        raise RuntimeError("the losses' compiled form failed here")
+
+    kept, compiled = Store(tmp_path), TINY.replace(form="compiled")
+    other = compiled.replace(seed=1)
+    assert "compiled form" in engine._train(compiled, kept.entry(compiled).identity, kept, (), broken)
+    assert engine._train(other, kept.entry(other).identity, kept, (), train) is None

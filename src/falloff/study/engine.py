@@ -20,6 +20,7 @@ from distributed import Client, Future, LocalCluster, as_completed
 from distributed.system import MEMORY_LIMIT
 
 from falloff import digests, measures, sets
+from falloff.losses import autograd
 from falloff.machine import check_device
 from falloff.run import Option, Run
 from falloff.study.progress import PREFIX, Progress
@@ -82,7 +83,7 @@ def measured(
 
     Args:
         runs: descriptions; those that are not stored are trained first.
-        metrics: by name: :func:`falloff.measures.names`.
+        metrics: by name: :data:`falloff.measures.METRICS`.
         split: of the runs' data.
         decoder: options of the system's decoder in place of its own, such as ``{"refine": "parabola"}``; or several
             such, which share what a system puts out.
@@ -303,6 +304,8 @@ def _train(
         entry.get_or_train(asked, train)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
+    finally:
+        autograd._given_up.clear()  # what one run's loss did to the compiler must not fail the next run of this worker
     return None
 
 
