@@ -142,7 +142,11 @@ def outputs(system: System, dataset: Dataset, run: Run, *, batch: int = 64) -> O
 
 def predict(system: System, dataset: Dataset, run: Run, **decoder: Any) -> Prediction:
     """What a trained system says of a whole split, on the CPU, by its own decoder or with other options of it."""
-    found = outputs(system, dataset, run)
+    return read(system, dataset, outputs(system, dataset, run), **decoder)
+
+
+def read(system: System, dataset: Dataset, found: Outputs, **decoder: Any) -> Prediction:
+    """What a system says by what it put out for a split: see :func:`predict`."""
     prediction = system.predict(found, **decoder)
     return prediction if dataset.mask is None else prediction.within(dataset.mask)
 

@@ -15,9 +15,11 @@ import pytest
 import torch
 from distributed import Client
 from scenes import measured, set_arrays, write_set
+from torch._dynamo.exc import TorchDynamoException
 
 import falloff
 from falloff.losses import autograd
+from falloff.recipe import Recipe
 from falloff.study import Store, curves, engine, progress, record, store
 from falloff.study import run as run_all
 from falloff.study.progress import Progress
@@ -468,10 +470,11 @@ def test_another_style_is_named_before_anything_is_computed(spots, no_workers, t
 
 def test_a_loss_that_breaks_the_compiler_fails_no_other_run_of_its_worker(spots, tmp_path):
     def broken(run, checkpoint):
-        autograd._given_up.append("this loss does not compile")
-        raise RuntimeError("the losses' compiled form failed here")
+        with Recipe(run).pinned(), pytest.warns(RuntimeWarning):
+            autograd._give_up(TorchDynamoException("this loss does not compile"))
 
-    kept, compiled = Store(tmp_path), TINY.replace(form="compiled")
+    kept, compiled, before = Store(tmp_path), TINY.replace(form="compiled"), Run(form="auto").describe()["form"]
     other = compiled.replace(seed=1)
     assert "compiled form" in engine._train(compiled, kept.entry(compiled).identity, kept, (), broken)
+    assert Run(form="auto").describe()["form"] == before
     assert engine._train(other, kept.entry(other).identity, kept, (), train) is None

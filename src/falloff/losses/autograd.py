@@ -261,12 +261,16 @@ _wanted: ContextVar[bool] = ContextVar("compiled", default=True)
 
 @contextmanager
 def compiled(wanted: bool) -> Iterator[None]:
-    """Whether losses of large maps may be compiled in this block."""
-    before = _wanted.set(wanted)
+    """Whether losses of large maps may be compiled in this block; a compiler that fails in it is given up for it alone.
+
+    What fails may be one loss, which a compiler cannot follow: those that come after the block are not its matter.
+    """
+    before, known = _wanted.set(wanted), len(_given_up)
     try:
         yield
     finally:
         _wanted.reset(before)
+        del _given_up[known:]
 
 
 _given_up: list[str] = []  # why the compiler is not tried again in this process

@@ -20,7 +20,6 @@ from distributed import Client, Future, LocalCluster, as_completed
 from distributed.system import MEMORY_LIMIT
 
 from falloff import digests, measures, sets
-from falloff.losses import autograd
 from falloff.machine import check_device
 from falloff.run import Option, Run
 from falloff.study.progress import PREFIX, Progress
@@ -206,7 +205,7 @@ def _finished(
             if stored is None:
                 errors[name] = error or "its record could not be read"
                 log.warning("%sfailed: %s: %s", PREFIX, wanted[name].run, errors[name])
-            progress.advance(None if stored is None else _progressed(*stored))
+            progress.advance(None if stored is None else stored[0]["run"] | stored[0]["curve"][-1])
     finally:
         progress.close()
     return [(*(found[entry.key] or (None, [])), errors[entry.key]) for entry in entries]
@@ -217,11 +216,6 @@ def _stored(entry: Entry, asked: Sequence[Measuring]) -> tuple[dict[str, Any], l
     stored = entry.read()
     numbers = [found for one in asked if stored and (found := entry.numbers(stored, one)) is not None]
     return (stored, numbers) if stored and len(numbers) == len(asked) else None
-
-
-def _progressed(stored: dict[str, Any], numbers: list[dict[str, float]]) -> dict[str, Any]:
-    """The run with its last watched numbers, for who watches."""
-    return stored["run"] | stored["curve"][-1]
 
 
 def _compute(
@@ -304,8 +298,6 @@ def _train(
         entry.get_or_train(asked, train)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-    finally:
-        autograd._given_up.clear()  # what one run's loss did to the compiler must not fail the next run of this worker
     return None
 
 

@@ -276,8 +276,7 @@ class Entry:
                     dataset, system = data.load(run.dataset, asked.split, run.size), record.system().to(run.device)
                     splits[asked.split] = dataset, system, training.outputs(system, dataset, run)
                 dataset, system, outputs = splits[asked.split]
-                said = system.predict(outputs, **asked.decoder)
-                said = said if dataset.mask is None else said.within(dataset.mask)
+                said = training.read(system, dataset, outputs, **asked.decoder)
                 found = measures.measure(said, dataset, missing, threshold=threshold)
                 self._add(stored, {asked: {metric: found.get(metric, math.nan) for metric in missing}})
 
