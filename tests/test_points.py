@@ -116,11 +116,11 @@ def test_extra_arrays_go_with_their_points_through_every_operation():
     points = some()
     index = torch.tensor([1, 0, 1])
     for part, rows in ((points[1:], slice(1, None)), (points[index], index), (points.to("cpu"), slice(None)),
-                       (points.where(points.label == 1), slice(None)), (points.at_stride(1), slice(None))):
+                       (points.at_stride(1), slice(None))):
         assert part.extra.keys() == points.extra.keys()
         assert all(torch.equal(value, points.extra[name][rows]) for name, value in part.extra.items())
-    above = points.above(0.25)
-    assert above.extra["instance"].tolist() == (points.extra["instance"] * above.valid).tolist()
+    for fewer in (points.above(0.25), points.where(points.label == 1)):
+        assert fewer.extra["instance"].tolist() == (points.extra["instance"] * fewer.valid).tolist()
 
 
 @given(batches((6, 9), 3), batches((6, 9), 3, images=1))
@@ -213,7 +213,7 @@ def test_points_turned_and_scaled_carry_widths_and_drop_what_leaves(degrees):
     assert torch.allclose(moved.xy[moved.valid], expected[moved.valid], atol=1e-5)
     spread = linear @ torch.diag(torch.tensor([1.0, 9.0])) @ linear.T
     assert torch.allclose(moved.sigma[moved.valid], spread.expand(int(moved.valid.sum()), 2, 2), atol=1e-4)
-    assert torch.allclose(moved.extra["size"], points.extra["size"] * scale)
+    assert torch.allclose(moved.extra["size"][moved.valid], points.extra["size"][moved.valid] * scale)
     moved.check_inside((12, 14), 3)
     Points(moved.xy, moved.label, moved.valid, sigma=moved.sigma)  # would refuse what is no covariance
 
@@ -342,3 +342,76 @@ def test_one_image_by_number_is_refused_since_it_would_drop_an_axis():
 def test_a_threshold_needs_scores():
     with pytest.raises(ValueError, match="no score"):
         one(1.0, 1.0).above(0.5)
+
+
+class Made(torch.nn.Module):
+    """Points made inside a graph, which gives some of their arrays or the points themselves."""
+
+    def __init__(self, whole):
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, xy, label, valid):
+        points = Points(xy, label, valid, xy[..., 0], {"size": xy + 1}, sigma=xy[..., 0] + 1, weight=xy[..., 0])
+        points = Points.cat([points, points[:1].where(points.label[:1] > 0)]).at_stride(2)
+        return points if self.whole else (points.xy, points.label, points.valid)
+
+
+def arrays():
+    valid = torch.tensor([[True] * 3, [True, False, True]])
+    return torch.rand(2, 3, 2) * 8, torch.tensor([[0, 1, 2], [2, 1, 0]]), valid
+
+
+COMPILERS = {
+    "compile": lambda net: torch.compile(net, fullgraph=True, backend="eager"),
+    "export": lambda net: torch.export.export(net, arrays()).module(),
+    "strict export": lambda net: torch.export.export(net, arrays(), strict=True).module(),
+}
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_points_made_inside_a_graph_are_those_made_outside(compiler, whole):
+    net, given = COMPILERS[compiler](Made(whole)), arrays()
+    expected, found = Made(whole)(*given), net(*given)
+    if whole:
+        assert found.extent == expected.extent and found.extra.keys() == expected.extra.keys()
+        found, expected = ((p.xy, p.label, p.valid, p.sigma, p.weight, p.extra["size"]) for p in (found, expected))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_points_are_made_under_vmap_and_pass_through_it():
+    xy, label, valid = arrays()
+    made = torch.vmap(lambda x, c, v: Points(x[None], c[None], v[None]))(xy, label, valid)
+    assert torch.equal(made.xy[:, 0], Points(xy, label, valid).xy)
+    moved = torch.vmap(lambda points: points.where(points.xy[..., 0] < 4).xy)(made)
+    assert torch.equal(moved[:, 0], Points(xy, label, valid & (xy[..., 0] < 4)).xy)
+
+
+def test_what_is_wrong_with_points_made_in_a_graph_is_found_where_they_are_first_read():
+    made = torch.compile(lambda xy, label: Points(xy, label, label < 9), fullgraph=True, backend="eager")
+    label = torch.zeros(1, 2, dtype=torch.int64)
+    with pytest.raises(ValueError, match="xy must be finite where valid: image 0, point 1"):
+        made(torch.tensor([[[0.0, 1.0], [torch.nan, 0.0]]]), label).check_inside((4, 4), 1)
+    with pytest.raises(ValueError, match="label must not be negative"):
+        made(torch.zeros(1, 2, 2), label - 1).extent  # noqa: B018
+
+
+def test_the_extent_is_always_that_of_the_points_themselves():
+    points = Points.from_lists([([[1.0, 2.0], [99.0, 3.0]], [0, 0]), ([[5.0, 5.0]], [1])])
+    for part in (points[1:], points.where(points.xy[..., 0] < 9), points.at_stride(3), points[:1].padded(7)):
+        assert part.extent == Extent.of(part.xy, part.label, part.valid)
+    assert not points[1:].crowded() and points.crowded()
+
+
+def test_what_lies_outside_a_picture_is_dropped_by_one_call_that_looks_at_nothing():
+    points = Points.from_lists([([[1.0, 2.0], [99.0, 3.0], [7.5, -0.5]], [0, 0, 1]),
+                                ([[-0.6, 5.0], [0.0, 7.5]], [1, 2])])
+    eager = points.inside((8, 8), 2)
+    assert eager.valid.tolist() == [[True, False, True], [False, False, False]]
+    assert points.inside((8, 8)).valid.tolist() == [[True, False, True], [False, True, False]]
+    eager.check_inside((8, 8), 2)
+    drop = torch.compile(lambda points: points.inside((8, 8), 2), fullgraph=True, backend="eager")
+    assert torch.equal(drop(points).xy, eager.xy) and drop(points).extent == eager.extent
+    with pytest.raises(ValueError, match="points with 2 coordinates need 2 lengths"):
+        points.inside((1, 8, 8))

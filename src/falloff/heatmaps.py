@@ -64,7 +64,7 @@ class Window:
         elif points.sigma is None:
             reach = _reach(sigma, points.xy.dtype)
         else:  # a few sizes only: a compiled loss is compiled once for each
-            exact = _reach(points.extent.sigma, points.xy.dtype)
+            exact = _reach(points.widest_sigma(), points.xy.dtype)
             step = max(4, 1 << max(0, exact.bit_length() - 2))
             reach = -(-exact // step) * step
         return cls(size, classes, min(reach, max(size) - 1), kind, sigma, marked, channels_last, any_class)

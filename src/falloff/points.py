@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import pad
+from torch.utils import _pytree as pytree
 
 from falloff import checks
 
@@ -45,9 +49,10 @@ class Points:
     No gradient reaches ``weight``. To give widths or weights to points from lists:
     ``dataclasses.replace(points, weight=...)``.
 
-    Checks that must read values run once, here, and leave their result in ``extent``; a loss then compares
-    Python numbers and never waits for the device. A part of a batch keeps the extent of the whole, which bounds it:
-    only where the bound would be refused are the values read again.
+    Checks that must read values run once, here, and what they found bounds the points from then on: a loss compares
+    Python numbers and never waits for the device. A part of a batch keeps the bound of the whole; only where that
+    would be refused are the values read again. In a compiled graph, an exported one and under torch.func nothing is
+    read: the checks of values then wait until something outside asks for the ``extent``.
     """
 
     xy: Float[Tensor, "batch points axes"]
@@ -57,28 +62,45 @@ class Points:
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     sigma: Float[Tensor, "batch points *axes"] | None = field(default=None, kw_only=True)
     weight: Float[Tensor, "batch points"] | None = field(default=None, kw_only=True)
-    extent: Extent = field(init=False, repr=False)
+    _bound: Extent = field(init=False, repr=False)
+    _exact: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._check_types()
-        valid = self.valid
-        checked_xy = torch.where(valid[..., None], self.xy, 0.0)
-        _refuse_where(~torch.isfinite(checked_xy).all(-1), self.xy, "xy must be finite where valid")
-        checked_label = torch.where(valid, self.label, 0)
-        _refuse_where(checked_label < 0, self.label, "label must not be negative")
-        if self.score is not None:
-            _refuse_where(torch.isnan(self.score) & valid, self.score, "score must not be NaN where valid")
-        sigma, weight = self.sigma, self.weight
-        if sigma is not None:
-            sigma = _checked_sigma(sigma, valid)
-        if weight is not None:
-            weight = torch.where(valid, weight.detach(), 0.0)
-            _refuse_where(~(torch.isfinite(weight) & (weight >= 0)), weight, "weight must be finite and at least 0")
-        extra = {name: value.masked_fill(~_wide(valid, value), 0) for name, value in self.extra.items()}
-        changed = {"xy": checked_xy, "label": checked_label, "sigma": sigma, "weight": weight, "extra": extra,
-                   "extent": Extent.of(checked_xy, checked_label, valid, sigma)}
-        for name, value in changed.items():
+        arrays = _blanked(self._arrays())
+        if self.weight is not None:
+            arrays["weight"] = arrays["weight"].detach()
+        self._set(arrays, _UNKNOWN[self.xy.shape[-1]])
+        if is_plain():
+            self._read()
+
+    def _set(self, arrays: dict[str, Tensor], bound: Extent, exact: bool = False) -> None:
+        for name in _OWN:
+            object.__setattr__(self, name, arrays.get(name))
+        extra = {name: part for name, part in arrays.items() if name not in _OWN}
+        for name, value in (("extra", extra), ("_bound", bound), ("_exact", exact)):
             object.__setattr__(self, name, value)
+
+    def _read(self) -> Extent:
+        """Look at the values: check what was not checked yet, and make the bound exact."""
+        if not self._bound.is_known:
+            _refuse_where(~torch.isfinite(self.xy).all(-1), self.xy, "xy must be finite where valid")
+            _refuse_where(self.label < 0, self.label, "label must not be negative")
+            if self.score is not None:
+                _refuse_where(torch.isnan(self.score) & self.valid, self.score, "score must not be NaN where valid")
+            if self.sigma is not None:
+                _check_sigma(self.sigma)
+            if self.weight is not None:
+                bad = ~(torch.isfinite(self.weight) & (self.weight >= 0))
+                _refuse_where(bad, self.weight, "weight must be finite and at least 0")
+        object.__setattr__(self, "_bound", Extent.of(self.xy, self.label, self.valid, self.sigma))
+        object.__setattr__(self, "_exact", True)
+        return self._bound
+
+    @property
+    def extent(self) -> Extent:
+        """What these very points reach to; waits for the device where that is not known yet."""
+        return self._bound if self._exact else self._read()
 
     def _check_types(self) -> None:
         if taken := set(self.extra) & set(_OWN):
@@ -173,7 +195,7 @@ class Points:
         """The points of some images: a slice, or a tensor of indices."""
         if isinstance(images, int):
             raise TypeError("images must be a slice or a tensor of indices; one image i is points[i:i + 1]")
-        return self._each(lambda part: part[images])
+        return self._each(lambda part: part[images], exact=False)
 
     def to(self, device: torch.device | str) -> Points:
         """The same points on another device."""
@@ -189,7 +211,33 @@ class Points:
 
     def where(self, kept: Bool[Tensor, "batch points"]) -> Points:
         """The points where ``kept`` is True; the others become padding. Costs no look at the values."""
-        return self._unchecked(valid=self.valid & kept)
+        valid = self.valid & kept
+        return self._derived(_blanked(self._arrays() | {"valid": valid}))
+
+    def inside(self, size: Sequence[int], classes: int | None = None) -> Points:
+        """The points that lie in a picture of ``size`` with a label in ``[0, classes)``; the others become padding.
+
+        Looks at no value, so it costs no wait for a device and works in compiled and exported graphs.
+
+        Args:
+            size: (height, width) in pixels, or (depth, height, width) of a volume.
+            classes: how many there are; None keeps every label.
+
+        Raises:
+            ValueError: as many lengths are needed as points have coordinates.
+        """
+        self._check_axes(size)
+        last, kept = [length - 0.5 for length in reversed(size)], self.valid
+        for x, most in zip(self.xy.unbind(-1), last, strict=True):
+            kept = kept & (x >= -0.5) & (x <= most)
+        if classes is not None:
+            kept = kept & (self.label >= 0) & (self.label < classes)
+
+        def bound(of: Extent) -> Extent:
+            low, high = (tuple(map(max, of.low, (-0.5,) * len(last)))), tuple(map(min, of.high, last))
+            return replace(of, low=low, high=high, label=of.label if classes is None else min(of.label, classes - 1))
+
+        return self._derived(_blanked(self._arrays() | {"valid": kept}), bound)
 
     @classmethod
     def cat(cls, batches: Sequence[Points]) -> Points:
@@ -204,7 +252,8 @@ class Points:
         longest = max(batch.label.shape[1] for batch in batches)
         arrays = [batch.padded(longest)._arrays() for batch in batches]
         joined = {name: torch.cat([part[name] for part in arrays]) for name in arrays[0]}
-        return batches[0]._unchecked(Extent.union([batch.extent for batch in batches]), **joined)
+        exact = all(batch._exact for batch in batches)
+        return batches[0]._derived(joined, lambda _: Extent.union([one._bound for one in batches]), exact)
 
     def padded(self, count: int) -> Points:
         """The same points with room for ``count`` in each image, at least as many as now."""
@@ -244,10 +293,12 @@ class Points:
             return length * times / over
 
         half = Fraction(1, 2)
-        low, high = (tuple(float((Fraction(x) + half) / ratio - half) for x in side)
-                     for side in (self.extent.low, self.extent.high))
-        extent = replace(self.extent, low=low, high=high, sigma=self.extent.sigma / float(ratio))
-        return self._unchecked(extent, xy=shrunk(self.xy + 0.5) - 0.5, **self._lengths(shrunk))
+
+        def bound(of: Extent) -> Extent:
+            low, high = (tuple(float((Fraction(x) + half) / ratio - half) for x in side) for side in (of.low, of.high))
+            return replace(of, low=low, high=high, sigma=of.sigma / float(ratio))
+
+        return self._derived({"xy": shrunk(self.xy + 0.5) - 0.5, **self._lengths(shrunk)}, bound)
 
     def affine(self, matrix: Float[Tensor, "batch axes _"], size: Sequence[int], *,
                swap: Sequence[tuple[int, int]] = ()) -> Points:
@@ -277,27 +328,32 @@ class Points:
             spread = self.sigma if self.sigma.ndim == 4 else torch.diag_embed(self.sigma**2)
             spread = _product(_product(linear[:, None], spread), linear[:, None].mT)
             changed["sigma"] = (spread + spread.mT) / 2  # symmetric to the last bit
-        most = max([self.extent.label, *(label for pair in swap for label in pair)])
         if swap:
-            other = list(range(most + 1))
+            mirrored = self.label
             for left, right in swap:
-                other[left], other[right] = right, left
-            mirrored = torch.tensor(other, device=xy.device)[self.label]
+                swapped = torch.where(self.label == right, left, mirrored)
+                mirrored = torch.where(self.label == left, right, swapped)
             changed["label"] = torch.where(determinant[:, None] < 0, mirrored, self.label)
-        extent = replace(self.extent, low=(-0.5,) * axes, high=tuple(length - 0.5 for length in size[::-1]), label=most)
-        moved = self._unchecked(extent, valid=valid, xy=torch.where(valid[..., None], xy, 0.0), **changed)
-        if self.sigma is not None:
-            moved.tighten()
-        return moved
 
-    def max_per_class(self) -> int:
-        """The most points that one class has in one image; looks at the values of a part of a batch only if need be."""
-        return self.extent.max_per_class if self.extent.max_per_class <= 1 else self.tighten().max_per_class
+        def bound(of: Extent) -> Extent:
+            most = max([of.label, *(label for pair in swap for label in pair)])
+            return replace(of, low=(-0.5,) * axes, high=tuple(length - 0.5 for length in size[::-1]), label=most,
+                           sigma=math.inf if self.sigma is not None else 0.0)
 
-    def tighten(self) -> Extent:
-        """Read the extent of these very points, where that of the whole batch that they are a part of says too much."""
-        object.__setattr__(self, "extent", Extent.of(self.xy, self.label, self.valid, self.sigma))
-        return self.extent
+        return self._derived(_blanked(self._arrays() | changed | {"xy": xy, "valid": valid}), bound)
+
+    def crowded(self) -> bool:
+        """Whether a class has several points in one image. Looks at values only where a part of a batch may have."""
+        return self._bound.max_per_class > 1 and self.extent.max_per_class > 1
+
+    def widest_sigma(self) -> float:
+        """At least the largest standard deviation that a point has, in pixels; 0 where they carry none."""
+        return self._bound.sigma if self._bound.sigma < math.inf else self.extent.sigma
+
+    def _check_axes(self, size: Sequence[int]) -> None:
+        axes = self.xy.shape[-1]
+        if len(size) != axes:
+            raise ValueError(f"points with {axes} coordinates need {axes} lengths, got size {tuple(size)}")
 
     def _lengths(self, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """All lengths after a change of unit, by name."""
@@ -311,17 +367,18 @@ class Points:
         own = {name: getattr(self, name) for name in _OWN}
         return {name: part for name, part in own.items() if part is not None} | dict(self.extra)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Points:
-        """The same change made to every array."""
-        return self._unchecked(None, **{name: change(part) for name, part in self._arrays().items()})
+    def _each(self, change: Callable[[Tensor], Tensor], exact: bool = True) -> Points:
+        """The same change made to every array, which leaves the extent as it is or, if not ``exact``, in its bound."""
+        changed = {name: change(part) for name, part in self._arrays().items()}
+        return self._derived(changed, exact=exact and self._exact)
 
-    def _unchecked(self, extent: Extent | None = None, **changed: Tensor) -> Points:
-        """A copy of which all that construction checked is still true."""
-        new, arrays = object.__new__(Points), self._arrays() | changed
-        for name in _OWN:
-            object.__setattr__(new, name, arrays.pop(name, None))
-        object.__setattr__(new, "extra", arrays)
-        object.__setattr__(new, "extent", self.extent if extent is None else extent)
+    def _derived(self, changed: Mapping[str, Tensor], bound: Callable[[Extent], Extent] | None = None,
+                 exact: bool = False) -> Points:
+        """A copy of which all that construction checked is still true; ``bound`` says what its bound is."""
+        new, known = object.__new__(Points), self._bound
+        if bound is not None:  # a graph that read a bound would be compiled again for every batch
+            known = bound(known) if is_plain() and known.is_known else _UNKNOWN[self.xy.shape[-1]]
+        new._set(self._arrays() | dict(changed), known, exact)
         return new
 
     def check_inside(self, size: Sequence[int], classes: int) -> None:
@@ -330,10 +387,8 @@ class Points:
         ``size`` is (height, width), or (depth, height, width) of a volume. Compares the extent that construction
         recorded, so it costs no pass over points that are right.
         """
-        axes = self.xy.shape[-1]
-        if len(size) != axes:
-            raise ValueError(f"points with {axes} coordinates need {axes} lengths, got size {tuple(size)}")
-        if self.extent.within(size, classes) or self.tighten().within(size, classes):
+        self._check_axes(size)
+        if self._bound.within(size, classes) or self.extent.within(size, classes):
             return
         for name, low, high, length in zip("xyz", self.extent.low, self.extent.high, reversed(size), strict=False):
             if low < -0.5 or high > length - 0.5:
@@ -383,6 +438,11 @@ class Extent:
                    max(one.label for one in some), max(one.sigma for one in some),
                    max(one.max_per_class for one in some))
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the values have been read at all."""
+        return self.max_per_class < sys.maxsize
+
     def within(self, size: Sequence[int], classes: int) -> bool:
         """Whether all lies in a picture of ``size`` with labels in ``[0, classes)``."""
         inside = all(low >= -0.5 and high <= length - 0.5
@@ -400,23 +460,61 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     return (a[..., None] * b[..., None, :, :]).sum(-2)
 
 
-def _checked_sigma(sigma: Tensor, valid: Tensor) -> Tensor:
-    """``sigma`` with 1 on padding, where its values must be of no account."""
+def _blanked(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The arrays with what padding must hold, so that its values are of no account."""
+    valid, blank = arrays["valid"], {}
+    for name, part in arrays.items():
+        if name == "sigma":
+            unit = torch.eye(part.shape[-1], dtype=part.dtype, device=part.device) if part.ndim == 4 else 1.0
+            blank[name] = torch.where(_wide(valid, part), part, unit)
+        else:
+            blank[name] = part if name in ("valid", "score") else part.masked_fill(~_wide(valid, part), 0)
+    return blank
+
+
+def _check_sigma(sigma: Tensor) -> None:
     if sigma.ndim < 4:
-        sigma = torch.where(_wide(valid, sigma), sigma, 1.0)
         bad = ~(torch.isfinite(sigma) & (sigma > 0))
         _refuse_where(bad.flatten(2).any(-1) if sigma.ndim > 2 else bad, sigma, "sigma must be finite and above 0")
-        return sigma
-    axes = torch.eye(sigma.shape[-1], dtype=sigma.dtype, device=sigma.device)
-    sigma = torch.where(valid[..., None, None], sigma, axes)
+        return
     finite = torch.isfinite(sigma).all(-1).all(-1)
     symmetric = (sigma - sigma.mT).abs().amax((-2, -1)) <= 1e-5 * sigma.abs().amax((-2, -1))
     definite = torch.linalg.cholesky_ex(torch.where(finite[..., None, None], sigma, 0.0).double()).info == 0
     _refuse_where(~(finite & symmetric & definite), sigma, "sigma must be a symmetric, positive definite covariance")
-    return sigma
 
 
 def _refuse_where(bad: Tensor, value: Tensor, message: str) -> None:
     if bool(bad.any()):
         image, point = bad.nonzero()[0].tolist()
         raise ValueError(f"{message}: image {image}, point {point} has {value[image, point].tolist()}")
+
+
+def is_plain() -> bool:
+    """Whether tensors hold numbers here, and are no stand-ins of torch.func or of a compiler that traces the code."""
+    return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
+
+
+_UNKNOWN = {axes: Extent((-math.inf,) * axes, (math.inf,) * axes, sys.maxsize, math.inf, sys.maxsize)
+            for axes in (2, 3)}
+
+
+def _flattened(points: Points) -> tuple[list[Tensor], list[Any]]:
+    arrays = points._arrays()
+    return list(arrays.values()), [len(points._bound.low), *arrays]
+
+
+def _flattened_by_name(points: Points) -> tuple[list[tuple[Any, Tensor]], list[Any]]:
+    values, context = _flattened(points)
+    return list(zip(map(pytree.MappingKey, context[1:]), values, strict=True)), context
+
+
+def _unflattened(values: Iterable[Any], context: list[Any]) -> Points:
+    axes, *names = context
+    points = object.__new__(Points)
+    points._set(dict(zip(names, values, strict=True)), _UNKNOWN[axes])
+    return points
+
+
+# Graphs that are exported, and torch.func, take and give points as the tensors that they consist of.
+pytree.register_pytree_node(Points, _flattened, _unflattened, serialized_type_name="falloff.points.Points",
+                            flatten_with_keys_fn=_flattened_by_name)

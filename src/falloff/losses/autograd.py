@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from falloff.heatmaps import Window
-from falloff.points import Points
+from falloff.points import Points, is_plain
 
 # What a loss charges each element of some logits x, and the slope of that charge, d value / d x. Slopes are written out
 # because they come almost free with the value, keep one map where autograd would keep seven, and stay finite where its
@@ -76,11 +76,6 @@ def reference(loss: Summand, x: Tensor, window: Window, points: Points, shares: 
     if mask is not None:
         value = torch.where(mask, value, 0.0)
     return (value.sum(1) * shares).sum()
-
-
-def is_plain() -> bool:
-    """Whether tensors hold numbers here, and are no stand-ins of torch.func or of a compiler that traces the code."""
-    return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
 
 
 def is_readable(x: Tensor) -> bool:

@@ -156,8 +156,9 @@ class DSNT(SpatialJS):
     at_least_zero = ("regularisation",)
 
     def _total(self, logits: Tensor, points: Points, mask: Tensor | None) -> Tensor:
-        if (most := points.max_per_class()) > 1:
-            raise ValueError(f"dsnt needs at most one point of each class in an image; one image has {most}")
+        if points.crowded():
+            raise ValueError("dsnt needs at most one point of each class in an image; one image has "
+                             f"{points.extent.max_per_class}")
         x = self._readied(logits, mask)
         divergence, labelled = self._divergence(x, points, mask)
         image = torch.arange(len(points), device=x.device)[:, None]

@@ -11,7 +11,7 @@ from falloff.metrics import keypoints
 def pck(measured: Measured) -> float:
     """The share of key points whose best prediction is near."""
     truth = measured.dataset.points
-    if truth.max_per_class() > 1:
+    if truth.crowded():
         return math.nan
     return keypoints.pck(measured.prediction.points, truth, threshold=RADIUS)
 

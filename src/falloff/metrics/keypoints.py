@@ -168,5 +168,6 @@ def checked_values(name: str, value: Tensor, truth: Points, length: int | None =
 
 
 def _check_single(truth: Points) -> None:
-    if (most := truth.max_per_class()) > 1:
-        raise ValueError(f"truth holds {most} points of one class in one image: key-point metrics allow 1")
+    if truth.crowded():
+        raise ValueError(f"truth holds {truth.extent.max_per_class} points of one class in one image: "
+                         "key-point metrics allow 1")
