@@ -425,7 +425,7 @@ class Extent:
         widest = 0.0
         if sigma is not None:
             wide = sigma.diagonal(dim1=-2, dim2=-1).sqrt() if sigma.ndim == 4 else sigma
-            widest = float(wide[valid].max())
+            widest = float(wide.detach()[valid].max())
         xy, label = xy[valid], label[valid]
         return cls(tuple(xy.amin(0).tolist()), tuple(xy.amax(0).tolist()), int(label.max()), widest, most)
 

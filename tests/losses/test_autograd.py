@@ -11,7 +11,8 @@ import torch
 from family import LARGE, PIXEL, gradient, scene, with_
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from falloff import losses
+from falloff import heatmaps, losses
+from falloff.heatmaps import Window
 from falloff.losses import autograd
 from falloff.points import Points
 
@@ -50,6 +51,69 @@ def test_the_compiled_pass_equals_the_eager_form(name, eager, works):
         assert float(value) == pytest.approx(float(exact[0]), rel=1e-6)
         assert float((slope - exact[1]).abs().max() / exact[1].abs().max()) < 1e-6
         assert slope.stride() == maps.stride()
+
+
+def parts(name, dtype=torch.float32):
+    """The two sums of each image, the logits that they are differentiated by, and twice the sums by hand."""
+    logits, points = scene(dtype, shape=LARGE)
+    points = with_(points, weight=torch.tensor([[2.0, 0.5], [1.0, 3.0]])).padded(3)
+    loss = losses.make(name)
+    window = Window.of(points, LARGE[2:], LARGE[1], loss.width, kind=loss.kind, marked=loss.marked)
+    shares = torch.tensor([2.0, 3.0], dtype=dtype)
+    return autograd.total(loss, logits, window, points, shares, None), logits
+
+
+@pytest.mark.parametrize("name", PIXEL)
+@pytest.mark.parametrize("upstream", [[[1, 1], [1, 1]], [[1, 1], [3, 3]], [[1, 2], [0, -4]]])
+def test_parts_of_the_compiled_pass_and_their_gradients_equal_the_eager_forms(name, upstream, monkeypatch, works):
+    value, logits = parts(name)
+    (slope,) = torch.autograd.grad(value, logits, torch.tensor(upstream, dtype=torch.float32))
+    monkeypatch.setenv("FALLOFF_COMPILE", "0")
+    exact, logits = parts(name, torch.float64)
+    (wanted,) = torch.autograd.grad(exact, logits, torch.tensor(upstream, dtype=torch.float64))
+    assert value.shape == (2, 2) and torch.allclose(value.double(), exact, rtol=1e-6, atol=0)
+    assert float((slope - wanted).abs().max() / wanted.abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("name", PIXEL)
+def test_the_first_part_is_that_of_the_pixels_nearest_to_points(name):
+    logits, points = scene(torch.float64)
+    loss = losses.make(name, normalizer=1.0)
+    window = Window.of(points, logits.shape[2:], 2, loss.width, kind=loss.kind, marked=loss.marked)
+    found = autograd.total(loss, logits, window, points, torch.ones(2, dtype=torch.float64), None)
+    each, labelled = loss.elementwise(logits, points), heatmaps.positives(points, logits.shape[2:], 2)
+    wanted = torch.stack([torch.where(kept, each, 0.0).flatten(1).sum(1) for kept in (labelled, ~labelled)], 1)
+    assert torch.allclose(found, wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("form", ["each", "axes", "covariance"])
+@pytest.mark.parametrize("name", PIXEL)
+def test_a_width_that_is_learned_gets_the_gradient_of_finite_differences(name, form):
+    logits, points = scene(torch.float64)
+    points = Points(points.xy.double(), points.label, points.valid)
+    sigma = {
+        "each": torch.tensor([[1.2, 2.5], [1.7, 1.0]]),
+        "axes": torch.tensor([[[1.2, 2.0], [2.5, 1.0]], [[1.7, 1.5], [1.0, 1.0]]]),
+        "covariance": torch.tensor([[3.0, 1.2], [1.2, 1.5]]).expand(2, 2, 2, 2),
+    }[form].double()
+    weight = torch.tensor([[2.0, 0.5], [1.0, 1.0]], dtype=torch.float64)
+    loss = losses.make(name)
+
+    def value(sigma):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return loss(logits, with_(points, sigma=sigma, weight=weight))
+
+    learned = sigma.clone().requires_grad_()
+    ours = torch.autograd.grad(value(learned), [learned, logits], allow_unused=True)
+    along = torch.linspace(-1, 1, sigma.numel(), dtype=torch.float64).view(sigma.shape)
+    along = (along + along.mT) / 2 if form == "covariance" else along
+    step = 1e-6
+    wanted = (value(sigma + step * along) - value(sigma - step * along)) / (2 * step)
+    found = 0.0 if ours[0] is None else float((ours[0] * along).sum())
+    assert found == pytest.approx(float(wanted.detach()), rel=1e-5, abs=1e-9)
+    (fixed,) = torch.autograd.grad(value(sigma), logits)
+    assert torch.allclose(ours[1], fixed, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("number", [np.float32, np.float64, np.int64])
@@ -140,9 +204,9 @@ def test_a_step_needs_one_gradient_of_the_logits_and_a_small_buffer(name, works)
     whole = 4 * logits.numel()
     peak, kept = memory(lambda: loss(logits, points))
     assert kept < 1.01 * whole
-    assert peak < 1.6 * whole  # half of the images are drawn at a time here; 4 MB of them at most in a larger batch
+    assert peak < 1.8 * whole  # half of the images are drawn at a time here; 4 MB of them at most in a larger batch
     peak, _ = memory(lambda: gradient(loss, logits, points))
-    assert peak < 1.6 * whole
+    assert peak < 1.8 * whole
 
 
 CHILD = """

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -41,19 +43,21 @@ class Summand(Protocol):
 
 
 def elementwise(charge: Callable[..., Charge], x: Tensor, *constants: object) -> Tensor:
-    """The charge of each element of ``x``; constants get no gradient."""
-    if not (x.requires_grad and torch.is_grad_enabled()):  # nothing to save; and forward-mode derivatives go through
+    """The charge of each element of ``x``. Where a constant wants a gradient, too, all of them are autograd's."""
+    learned = any(isinstance(constant, Tensor) and constant.requires_grad for constant in constants)
+    if learned or not (x.requires_grad and torch.is_grad_enabled()):  # the latter lets forward-mode derivatives through
         return charge(x, *constants)[0]
     return _Elementwise.apply(x, charge, *constants)[0]
 
 
 def total(loss: Summand, x: Tensor, window: Window, points: Points, shares: Tensor, mask: Tensor | None) -> Tensor:
-    """The sum of a loss over maps ``(B, C, ...)``, each image's multiplied by its share, in float32 or float64.
+    """The sums of a loss over the labelled pixels and over all others of maps ``(B, C, ...)``: ``(B, 2)``.
 
-    Large maps that want a gradient go through the compiled pass where there is a compiler. Everything else (torch.func,
-    a compiler around the call, second derivatives) goes through the eager form, which is the reference.
+    Each image's are multiplied by its share; in float32 or float64. Large maps that want a gradient go through the
+    compiled pass where there is a compiler. Everything else (torch.func, a compiler around the call, second
+    derivatives, points whose Gaussians are learned) goes through the eager form, which is the reference.
     """
-    if _compiled_pass_wanted(x):
+    if _compiled_pass_wanted(x) and not (points.sigma is not None and points.sigma.requires_grad):
         try:
             return _Compiled.apply(x, loss, window, points, shares, mask)
         except _compiler_errors() as error:
@@ -75,7 +79,8 @@ def reference(loss: Summand, x: Tensor, window: Window, points: Points, shares: 
         value = value * weight
     if mask is not None:
         value = torch.where(mask, value, 0.0)
-    return (value.sum(1) * shares).sum()
+    labelled = _labelled(window, points)
+    return _parted(value, positive if labelled is None else labelled) * shares[:, None]
 
 
 def is_readable(x: Tensor) -> bool:
@@ -128,31 +133,34 @@ class _Compiled(torch.autograd.Function):
         slope = torch.empty_like(flat, dtype=work_dtype(x))
         part = _part(window, points_too, flat)
         marks = torch.empty_like(slope[:part])
-        summed: Any = 0.0
+        sums = []
         for first in range(0, len(flat), part):
             some = slice(first, first + part)
             here = points_too[some] if part < len(flat) else points_too
             weight = _draw(window, here, marks.zero_(), pixels)
             hidden = None if mask is None else _flat(mask[some], window)
-            summed = summed + run(flat[some], marks, slope[some], shares[some, None], weight, hidden)
+            labelled = _labelled(window, here)
+            sums.append(run(flat[some], marks, slope[some], shares[some, None], weight, hidden, labelled))
         ctx.save_for_backward(x)
         ctx.slope, ctx.again = slope, (loss, window, points, shares, mask)
-        return summed.to(slope.dtype)
+        return torch.cat(sums).to(slope.dtype) if sums else slope.new_zeros(0, 2)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         loss, window, *rest = ctx.again
         slope, ctx.slope = ctx.slope, None  # handed over: it may become the logits' own grad, to be changed in place
-        if slope is not None and not torch.is_grad_enabled():
-            slope = _unflat(slope, window)
-        else:
+        if slope is None or torch.is_grad_enabled():
             with torch.enable_grad():
                 value = reference(loss, x, window, *rest)
-            (slope,) = torch.autograd.grad(value, x, create_graph=torch.is_grad_enabled())
-        # loss.backward() hands down 1: on the CPU, where looking is free, a pass over the maps is saved.
-        if not (is_readable(grad) and bool(grad == 1)):
-            slope = grad * slope
+            (slope,) = torch.autograd.grad(value, x, grad, create_graph=torch.is_grad_enabled())
+        else:
+            # loss.backward() hands down 1: on the CPU, where looking is free, a pass over the maps is saved.
+            if not (is_readable(grad) and bool((grad == 1).all())):
+                index, labelled = _labelled_pixels(window, rest[0])
+                there = slope.gather(1, index) * torch.where(labelled, grad[:, :1], grad[:, 1:])
+                slope = (slope * grad[:, 1:]).scatter_(1, index, there)
+            slope = _unflat(slope, window)
         return slope.to(x.dtype), None, None, None, None, None
 
 
@@ -187,6 +195,32 @@ def drawn_weights(window: Window, points: Points, index: Tensor, value: Tensor, 
     return 1 + share * (window.weights(points, index, value, maps) - 1)
 
 
+def _labelled(window: Window, points: Points) -> Tensor | None:
+    """The labelled pixels, ``(B, pixels)``, where the target is the Gaussian alone; None where it tells them."""
+    if window.marked or window.kind == "pixel":
+        return None
+    index, labelled = _labelled_pixels(window, points)
+    maps = torch.zeros(len(points), window.classes * math.prod(window.size), dtype=torch.bool, device=index.device)
+    return maps.scatter_(1, index, labelled.expand_as(index))
+
+
+def _labelled_pixels(window: Window, points: Points) -> tuple[Tensor, Tensor]:
+    """The pixels nearest to the points of each image, ``(B, N)``, and whether it has any, ``(B, 1)``.
+
+    Padding repeats the pixel of a point, so that whatever is written to these pixels is written to labelled ones alone.
+    """
+    points = points.padded(max(1, points.label.shape[1]))
+    index, valid = replace(window, kind="pixel", reach=0, sigma=None, marked=False).pixels(points)
+    first = index.gather(1, valid.argmax(1, keepdim=True))
+    return torch.where(valid > 0, index, first), points.valid.any(1, keepdim=True)
+
+
+def _parted(value: Tensor, labelled: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Each row's sum over the labelled pixels and over the others, ``(B, 2)``."""
+    return torch.stack([torch.where(labelled, value, 0.0).sum(1, dtype=dtype),
+                        torch.where(labelled, 0.0, value).sum(1, dtype=dtype)], 1)
+
+
 def targets(
     loss: Summand, window: Window, marks: Tensor, weight: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -201,8 +235,8 @@ def targets(
 
 
 def _one_pass(loss: Summand, window: Window, x: Tensor, marks: Tensor, out: Tensor, shares: Tensor,
-              weight: Tensor | None, mask: Tensor | None) -> Tensor:
-    """Sum the loss over some images and write its gradient to ``out``."""
+              weight: Tensor | None, mask: Tensor | None, labelled: Tensor | None) -> Tensor:
+    """Sum the loss over some images, in parts, and write its gradient to ``out``."""
     heat, positive, weight = targets(loss, window, marks, weight)
     x = x.to(out.dtype)
     if mask is not None:
@@ -213,7 +247,7 @@ def _one_pass(loss: Summand, window: Window, x: Tensor, marks: Tensor, out: Tens
         factor = torch.where(mask, factor, 0.0)
     out.copy_(slope * factor)
     # Summed in float64, which is free here: one float32 sum of millions of charges would be off in the sixth digit.
-    return (value * factor).sum(dtype=torch.float64)
+    return _parted(value * factor, positive if labelled is None else labelled, torch.float64)
 
 
 @functools.lru_cache(maxsize=256)

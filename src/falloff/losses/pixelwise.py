@@ -92,4 +92,4 @@ class PixelLoss(NormalizedLoss):
                            channels_last=is_channels_last(logits))
         labelled = kept_points(points, mask).sum(1).to(work_dtype(logits))
         kept = logits.numel() if mask is None else mask.sum()
-        return total(self, logits, window, points, self.shares(labelled, kept), mask)
+        return total(self, logits, window, points, self.shares(labelled, kept), mask).sum()
