@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from falloff.checks import check_positive
-from falloff.metrics.matching import best_first, check_labels, check_points, costs
+from falloff.metrics.matching import apart, best_first, check_labels, check_points, detached
 from falloff.points import Points
 
 
@@ -29,12 +29,16 @@ def keypoint_distances(predicted: Points, truth: Points) -> Float[Tensor, "batch
     """
     check_points(predicted, truth)
     _check_single(truth)
-    order = best_first(predicted)[:, :, None]
-    # In the order of scores; one row more, infinitely far away, for images without any prediction.
-    distance = costs(predicted, truth).take_along_dim(order, 1)
-    distance = torch.cat([distance, distance.new_full((len(order), 1, distance.shape[2]), torch.inf)], dim=1)
-    first = torch.isfinite(distance).int().argmax(dim=1, keepdim=True)  # of rows that are all infinite, any will do
-    return torch.where(truth.valid, distance.take_along_dim(first, 1)[:, 0], torch.nan)
+    predicted, truth = detached(predicted), detached(truth)
+    order = best_first(predicted)
+    turn = torch.where(predicted.valid, order.argsort(dim=1), order.shape[1])
+    names, label = torch.cat([predicted.label, truth.label], dim=1).unique(return_inverse=True)
+    said, asked = label.split([order.shape[1], truth.label.shape[1]], dim=1)
+    first = turn.new_full((len(order), len(names)), order.shape[1]).scatter_reduce(1, said, turn, "amin")
+    # In the order of scores; one row more, infinitely far away, answers for no prediction.
+    places = pad(predicted.xy.take_along_dim(order[:, :, None], 1), (0, 0, 0, 1), value=torch.inf)
+    found = places.take_along_dim(first.gather(1, asked)[:, :, None], 1)
+    return torch.where(truth.valid, apart(found, truth.xy), torch.nan)
 
 
 def pck(predicted: Points, truth: Points, *, threshold: float | Float[Tensor, " batch"]) -> float:

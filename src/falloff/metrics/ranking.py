@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from falloff.checks import check_positive
-from falloff.metrics.matching import Distance, Match, costs, euclidean, match
+from falloff.metrics.matching import Distance, Match, euclidean, match
 from falloff.points import Points
 
 
@@ -191,6 +191,9 @@ def duplicates(predicted: Points, truth: Points, *, radius: float, distance: Dis
 
     Args and errors: as for :func:`match`, which is greedy here.
     """
-    unmatched = match(predicted, truth, radius=radius, distance=distance).truth < 0
-    near = torch.isfinite(costs(predicted, truth, radius=radius, distance=distance)).any(dim=2)
-    return int((near & unmatched).sum())
+    return duplicates_of(match(predicted, truth, radius=radius, distance=distance))
+
+
+def duplicates_of(matched: Match) -> int:
+    """:func:`duplicates` of a match."""
+    return int((matched.near & (matched.truth < 0)).sum())
