@@ -50,7 +50,7 @@ def reliability_of(matched: Match, *, bins: int = 10) -> Reliability:
     """:func:`reliability` of a match."""
     check_count("bins", bins)
     score, hit = _scores_and_hits(matched)
-    which = (score * bins).long().clamp(0, bins - 1)
+    which = (score.clamp(0, 1) * bins).long().clamp(max=bins - 1)
     zero = torch.zeros(bins, dtype=torch.float64, device=score.device)
     count = zero.index_add(0, which, torch.ones_like(score))
     mean_score = zero.index_add(0, which, score) / count

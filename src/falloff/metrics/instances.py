@@ -70,7 +70,7 @@ def oks_distance(kappa: float | Float[Tensor, " classes"]) -> Distance:
 
     Returns:
         A distance between what :func:`instances` gives. The labelled one must carry ``extra["scale"]``, the square
-        root of each instance's area in pixels, above 0; it raises ValueError where something is missing.
+        root of each instance's area in pixels, finite and above 0; it raises ValueError where something is missing.
 
     Source: COCO keypoint evaluation (Lin et al. 2014, Microsoft COCO: common objects in context).
     """
@@ -80,12 +80,16 @@ def oks_distance(kappa: float | Float[Tensor, " classes"]) -> Distance:
     def distance(predicted: Points, truth: Points) -> Float[Tensor, "batch predictions points"]:
         check_extra("predicted", predicted, "keypoints", "visible")
         check_extra("truth", truth, "keypoints", "visible", "scale")
-        visible = truth.extra["visible"]
+        visible, scale = truth.extra["visible"], truth.extra["scale"].double()
+        bad = (truth.valid & visible.any(-1) & ~(torch.isfinite(scale) & (scale > 0))).nonzero().tolist()
+        if bad:
+            raise ValueError("truth must have a 'scale' in extra that is finite and above 0 where an instance shows key "
+                             f"points, got {float(scale[tuple(bad[0])])} in image {bad[0][0]}")
         each = checked_values("kappa", kappa, truth, visible.shape[-1]) if isinstance(kappa, Tensor) else kappa
         apart = predicted.extra["keypoints"][:, :, None].double() - truth.extra["keypoints"][:, None].double()
         length = torch.linalg.vector_norm(apart, dim=-1)
         length = torch.where(predicted.extra["visible"][:, :, None], length, torch.inf)
-        alike = similarity(length, truth.extra["scale"].double()[:, None, :, None], each)
+        alike = similarity(length, scale[:, None, :, None], each)
         return 1 - torch.where(visible[:, None], alike, 0.0).sum(-1) / visible.sum(-1)[:, None]
 
     return distance

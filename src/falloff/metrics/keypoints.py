@@ -49,7 +49,8 @@ def pck(predicted: Points, truth: Points, *, threshold: float | Float[Tensor, " 
 
     Args:
         predicted, truth: as for :func:`keypoint_distances`.
-        threshold: in pixels, finite and above 0, one for all images or one for each, floating point, ``(B,)``.
+        threshold: in pixels, finite and above 0, one for all images or one for each, floating point, ``(B,)``. That of
+            an image without key points may be anything: here, and in the metrics below, it does not count.
 
     Raises:
         TypeError, ValueError: as for :func:`keypoint_distances`; ``threshold`` of another shape or out of range.
@@ -151,24 +152,33 @@ def similarity(distance: Tensor, scale: Tensor, kappa: Tensor | float) -> Tensor
 
 
 def _per_image(name: str, value: float | Tensor, truth: Points) -> Tensor:
-    """A number for all images, or one for each, as ``(B,)`` in float64."""
+    """A number for all images, or one for each, as ``(B,)`` in float64; 1 for an image without key points."""
     if isinstance(value, Tensor):
-        return checked_values(name, value, truth, len(truth))
+        return checked_values(name, value, truth, len(truth), truth.valid.any(1))
     check_positive(name, value)
     return torch.full((len(truth),), float(value), dtype=torch.float64, device=truth.xy.device)
 
 
-def checked_values(name: str, value: Tensor, truth: Points, length: int | None = None) -> Tensor:
-    """Numbers that must be finite and above 0, in float64 on the device of the points."""
+def checked_values(
+    name: str, value: Tensor, truth: Points, length: int | None = None, images: Tensor | None = None
+) -> Tensor:
+    """Numbers that must be finite and above 0, in float64 on the device of the points.
+
+    Where ``images``, ``(B,)``, is given, they are one for each image, and 1 where it is False, whatever they were.
+    """
     if not value.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {value.dtype}")
     if value.ndim != 1 or length not in (None, len(value)):
         shape = "(classes,)" if length is None else (length,)
         raise ValueError(f"{name} must be a number or have the shape {shape}, got {tuple(value.shape)}")
-    bad = value[~(torch.isfinite(value) & (value > 0))]
-    if len(bad):
-        raise ValueError(f"{name} must be finite and above 0, got {float(bad[0])}")
-    return value.to(truth.xy.device, torch.float64)
+    value = value.detach().to(truth.xy.device, torch.float64)
+    if images is not None:
+        value = torch.where(images, value, 1.0)
+    bad = (~(torch.isfinite(value) & (value > 0))).nonzero()[:, 0].tolist()
+    if bad:
+        where = "class" if images is None else "image"
+        raise ValueError(f"{name} must be finite and above 0, got {float(value[bad[0]])} for {where} {bad[0]}")
+    return value
 
 
 def _check_single(truth: Points) -> None:

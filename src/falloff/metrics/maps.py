@@ -1,4 +1,8 @@
-"""What score maps say before any point is read from them; points count pixels of the maps."""
+"""What score maps say before any point is read from them; points count pixels of the maps.
+
+Each raises TypeError or ValueError where the scores are no floating point maps of as many images as the points have,
+hold NaN where it reads them, or have no place for a point or its label.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from falloff import heatmaps
+from falloff.metrics.matching import check_labels
 from falloff.points import Points
 
 
@@ -18,11 +23,15 @@ def presence_auroc(scores: Float[Tensor, "batch classes height width"], truth: P
 
     The area under the ROC curve over all (image, class) pairs; NaN when every class is in every image, or none in any.
     """
+    scores = _checked(scores, truth)
     present = torch.zeros(scores.shape[:2], dtype=torch.uint8, device=scores.device)
-    present.scatter_reduce_(1, truth.label, truth.valid.to(torch.uint8), reduce="amax")
-    if present.min() == present.max():
-        return float("nan")
-    return float(roc_auc_score(present.flatten().cpu(), scores.amax((2, 3)).flatten().float().cpu()))
+    image, point = truth.valid.nonzero(as_tuple=True)
+    present[image, truth.label[image, point]] = 1
+    if bool(present.all()) or not bool(present.any()):
+        return math.nan
+    highest = scores.flatten(2).amax(2)
+    _refuse_nan(highest)
+    return float(roc_auc_score(present.flatten().cpu(), highest.flatten().float().cpu()))
 
 
 def class_accuracy(scores: Float[Tensor, "batch classes height width"], truth: Points) -> float:
@@ -30,24 +39,53 @@ def class_accuracy(scores: Float[Tensor, "batch classes height width"], truth: P
 
     NaN without points.
     """
-    height, width = scores.shape[2:]
-    rows = heatmaps.nearest_pixel(truth.xy[..., 1], height)
-    columns = heatmaps.nearest_pixel(truth.xy[..., 0], width)
-    image = torch.arange(len(truth), device=scores.device)[:, None]
-    best = scores[image, :, rows, columns].argmax(-1)
-    return float((best == truth.label)[truth.valid].double().mean())
+    scores = _checked(scores, truth)
+    image, label, *pixel = _pixels(scores, truth)
+    there = scores.movedim(1, -1)[(image, *pixel)]
+    _refuse_nan(there, image)
+    return float((there.argmax(-1) == label).double().mean())
 
 
 def mean_scores(scores: Float[Tensor, "batch classes height width"], truth: Points) -> tuple[float, float]:
     """Mean score at the pixels nearest to points, each in the map of its class, and at all others.
 
     NaN where there is no such pixel.
-
-    Raises:
-        ValueError: a point outside the maps, or of a class that has none.
     """
-    at_points = heatmaps.positives(truth, scores.shape[2:], scores.shape[1])
-    at_sum, labelled = float(scores[at_points].sum()), int(at_points.sum())
+    scores = _checked(scores, truth)
+    index = torch.zeros_like(truth.label[truth.valid])
+    for axis, length in zip(_pixels(scores, truth), scores.shape, strict=True):
+        index = index * length + axis
+    at_points = scores.flatten()[index.unique()]
+    total, labelled = float(scores.sum()), len(at_points)
+    if math.isnan(total):
+        _refuse_nan(scores)
     others = scores.numel() - labelled
-    return (at_sum / labelled if labelled else math.nan,
-            (float(scores.sum()) - at_sum) / others if others else math.nan)
+    at_sum = float(at_points.sum())
+    return at_sum / labelled if labelled else math.nan, (total - at_sum) / others if others else math.nan
+
+
+def _checked(scores: Tensor, truth: Points) -> Tensor:
+    """The scores without the graph of the net that gave them, if every point has a place in its class's map."""
+    if not isinstance(scores, Tensor) or not scores.is_floating_point():
+        raise TypeError("scores must be a floating point tensor")
+    if scores.ndim < 3:
+        raise ValueError(f"scores must have shape (batch, classes, height, width), got {tuple(scores.shape)}")
+    if len(scores) != len(truth):
+        raise ValueError(f"scores holds {len(scores)} images, truth {len(truth)}: the two must be equal")
+    check_labels("truth", truth, scores.shape[1])
+    truth.check_inside(scores.shape[2:], scores.shape[1])
+    return scores.detach()
+
+
+def _pixels(scores: Tensor, truth: Points) -> list[Tensor]:
+    """Image, class, row and column of the pixel nearest to each valid point, ``(P,)`` each."""
+    image, point = truth.valid.nonzero(as_tuple=True)
+    along = zip(truth.xy[image, point].unbind(-1), scores.shape[:1:-1], strict=True)  # x, then y
+    return [image, truth.label[image, point], *reversed([heatmaps.nearest_pixel(x, length) for x, length in along])]
+
+
+def _refuse_nan(scores: Tensor, image: Tensor | None = None) -> None:
+    """Raise where NaN is among scores whose first axis are images, or things in the images that are given."""
+    bad = torch.isnan(scores).nonzero()[:, 0]
+    if len(bad):
+        raise ValueError(f"scores hold NaN in image {int(bad[0] if image is None else image[bad[0]])}")

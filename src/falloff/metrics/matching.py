@@ -123,8 +123,8 @@ def best_first(predicted: Points) -> Int64[Tensor, "batch predictions"]:
     return order.gather(1, (~predicted.valid.gather(1, order)).byte().argsort(dim=1, stable=True))
 
 
-def apart(one: Float[Tensor, "*shape axes"], other: Float[Tensor, "*others axes"]) -> Float[Tensor, "*both"]:
-    """Euclidean distances, float64."""
+def apart(one: Tensor, other: Tensor) -> Tensor:
+    """Euclidean distances along the last axis, float64."""
     return torch.linalg.vector_norm(one.double() - other.double(), dim=-1)
 
 
@@ -189,6 +189,8 @@ def _compared(
         try:
             away = distance(one, other)
         except ValueError as error:
+            if images.start == 0:
+                raise
             raise ValueError(f"{error} (images are counted from image {images.start} on)") from error
         allowed = (
             one.valid[:, :, None] & other.valid[:, None]
@@ -265,10 +267,12 @@ def check_points(predicted: Points, truth: Points) -> None:
 
 def check_labels(name: str, points: Points, classes: int) -> None:
     """Raise unless all labels are in [0, classes)."""
-    # Not of ``extent``, which counts those of points that a slice or a threshold took away.
-    over = points.label[points.valid & (points.label >= classes)]
-    if len(over):
-        raise ValueError(f"{name} has label {int(over[0])}, not in [0, {classes}): there are {classes} classes")
+    over = (points.valid & (points.label >= classes)).nonzero().tolist()
+    if over:
+        image, point = over[0]
+        label = int(points.label[image, point])
+        raise ValueError(f"{name} has label {label}, not in [0, {classes}), at image {image}, point {point}: there are "
+                         f"{classes} classes")
 
 
 def check_extra(name: str, points: Points, *needed: str) -> None:

@@ -50,7 +50,7 @@ def precision_recall_of(matched: Match, label: int | None = None) -> Curve:
         raise ValueError(f"truth holds no valid point{which}: recall is undefined")
     assert predicted.score is not None
     score, order = predicted.score[chosen].double().sort(descending=True, stable=True)
-    hit = (matched.truth[chosen][order] >= 0).double().cumsum(0)
+    hit = (matched.truth[chosen][order] >= 0).cumsum(0).double()  # counts: a sum of floats is refused on a GPU
     claimed = torch.arange(1, len(score) + 1, dtype=torch.float64, device=score.device)
     # A threshold takes all predictions of one score or none: keep the last of each run of equal scores.
     last = torch.ones_like(score, dtype=torch.bool)
