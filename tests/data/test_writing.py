@@ -1,6 +1,10 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from skimage.io import imsave
 
 from falloff import data, sets
 from falloff.points import Points
@@ -144,3 +148,20 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, chang
 def test_a_name_without_its_ending_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"path must end in \.npz"):
         data.save(tmp_path / "cells", **some())
+
+
+def test_the_page_s_code_makes_a_set_of_a_folder_and_a_table(tmp_path, monkeypatch):
+    page = (Path(__file__).resolve().parents[2] / "book" / "rerun.md").read_text(encoding="utf-8")
+    code, = (block for block in re.findall(r"```python\n(.*?)```", page, flags=re.S) if "data.save(" in block)
+    monkeypatch.chdir(tmp_path)
+    Path("pictures").mkdir()
+    rows = ["file,x,y,kind"]
+    for patient, shot in np.ndindex(5, 2):
+        name = f"p{patient}_{shot}.png"
+        imsave(Path("pictures", name), RNG.integers(0, 255, (20 + patient, 30 - patient), dtype=np.uint8))
+        rows += [f"{name},3.5,{patient},long", f"{name},{shot},7,round"] if shot or patient != 1 else []
+    Path("cells.csv").write_text("\n".join(rows))
+    exec(code, {})
+    splits = [data.load("sets/cells/cells.npz", split) for split in data.SPLITS]
+    assert sum(len(one.images) for one in splits) == 10 and splits[0].classes == ("long", "round")
+    assert sum(int(one.points.valid.sum()) for one in splits) == 18  # one picture has none
