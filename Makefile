@@ -13,7 +13,7 @@ TYPED := $(addprefix tests/test_,$(addsuffix .py,checks points heatmaps decode t
   $(filter-out %/test_autograd.py,$(wildcard tests/losses/test_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-faults test-cluster run serve clean lint types hooks lock plan record verify bench bench-engine ready
+.PHONY: help book test test-data test-faults test-cluster run serve clean lint types hooks lock plan record verify bench bench-engine ready
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ book: $(READY)  ## run the chapters that are stale and build the book into _buil
 test: $(READY) lint types  ## lint, check types and shapes at run time, test, and open a small book in a browser
 	$(BIN)/pytest -n auto --dist loadfile
 	$(BIN)/pytest -n auto $(TYPED) -m "not bad_input" --jaxtyping-packages=falloff,typed.checked
+
+test-data: $(READY)  ## run each chapter on each real set under FALLOFF_DATA: an hour or so, skipped where there is none
+	$(BIN)/pytest -m "" tests/chapters/test_real_sets.py
 
 test-faults: $(READY)  ## kill builds, workers and schedulers, fill disks: some eight minutes
 	$(BIN)/pytest tests/faults

@@ -262,3 +262,12 @@ def test_an_iou_that_is_no_number_is_named():
 def test_a_merge_that_is_not_known_is_named():
     with pytest.raises(ValueError, match="merge must be one of max, noisy-or, got 'sum'"):
         heatmaps.render(one(5.0, 2.0), (8, 8), 1, 1.0, merge="sum")
+
+
+def test_a_pixel_of_maps_counts_where_one_that_it_covers_does_as_at_the_border_of_a_picture_alone():
+    mask = torch.zeros(2, 1, 8, 8, dtype=torch.bool)
+    mask[0, 0, :5, :7] = mask[1, 0, :4, :8] = True
+    found = heatmaps.counted(mask, 4)
+    assert found[:, 0].tolist() == [[[True, True], [True, True]], [[True, True], [False, False]]]
+    assert heatmaps.counted(mask[..., :5, :7], 4)[0].all()  # the first picture without what fills it up
+    assert heatmaps.counted(mask, 1) is mask and heatmaps.counted(None, 4) is None

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,11 +29,13 @@ def main(words: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if "MAKELEVEL" in os.environ:
         _end_with_parent(os.getppid())
-    handler = logging.StreamHandler(sys.stderr)  # of this package alone: Dask's own log would bury it
-    logging.getLogger("falloff").addHandler(handler)
-    logging.getLogger("falloff").setLevel(logging.INFO)
+    log = logging.getLogger("falloff")  # of this package alone: Dask's own log would bury it
+    log.addHandler(logging.StreamHandler(sys.stderr))
+    log.setLevel(logging.INFO)
     try:
-        return given.do(given)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: log.warning("%s", message)
+            return given.do(given)
     except (ValueError, FileNotFoundError, ConnectionError, RuntimeError) as error:
         print(f"falloff: {error}", file=sys.stderr)
         return 2

@@ -262,6 +262,13 @@ def nearest_pixel(coordinate: Tensor, length: int) -> Tensor:
     return torch.floor(coordinate + 0.5).to(torch.int64).clamp(0, length - 1)
 
 
+def counted(mask: Bool[Tensor, "batch 1 height width"] | None, stride: int) -> Bool[Tensor, "batch 1 h w"] | None:
+    """A mask of images for maps at a stride, of which a pixel counts if one that it covers does, as at a border."""
+    if mask is None or stride == 1:
+        return mask
+    return torch.nn.functional.max_pool2d(mask.float(), stride, ceil_mode=True) > 0
+
+
 def object_radius(height: float, width: float, min_iou: float = 0.7) -> float:
     """Largest distance that both corners of a box may move, each axis, with IoU still at least ``min_iou``.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from falloff import checks, data, losses, measures, models, systems
+from falloff import checks, data, losses, measures, models, sets, systems
 from falloff.machine import Form, Precision, resolve_form, resolve_precision
 
 Schedule = Literal["cosine", "constant"]
@@ -25,7 +25,7 @@ class Run:
     """All that determines one training.
 
     Args:
-        dataset: "digits", or a set under ``FALLOFF_DATA``.
+        dataset: "digits", a set under ``FALLOFF_DATA``, or a path to an ``.npz`` file, which is made absolute.
         size: side of the made scenes in pixels; None for the set's own.
         system: by name: :func:`falloff.systems.names`. This and the next two may be ``module:Name`` of one's own.
         system_options: the system's own options: :func:`falloff.systems.options`.
@@ -88,6 +88,7 @@ class Run:
             value = getattr(self, name)
             if not isinstance(value, str) and not (value is None and name in ("model", "loss")):
                 raise TypeError(f"{name} must be a string, got {value!r}")
+        object.__setattr__(self, "dataset", sets.anywhere(self.dataset))
         for name, least in (("width", 1), ("steps", 1), ("batch", 1), ("seed", 0), ("evaluations", 1)):
             if not checks.is_whole(getattr(self, name)):
                 raise TypeError(f"{name} must be an integer, got {getattr(self, name)!r}")

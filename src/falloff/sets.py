@@ -1,6 +1,7 @@
 """Names of labelled sets: which there are, and what identifies the content of one. Needs no PyTorch.
 
-A set is made by a module of the package, or stored as ``NAME/NAME.npz`` in the folder that ``FALLOFF_DATA`` names.
+A set is made by a module of the package, or stored as ``NAME/NAME.npz`` in the folder that ``FALLOFF_DATA`` names, or
+in any other ``.npz`` file, whose path is then its name.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ def module(name: str) -> str:
     return MADE.get(name, "falloff.data.npz")
 
 
+def kind(name: str) -> str:
+    """What a set's name says beside its content: of a set that is made its name, of a stored one the same for all."""
+    return name if name in MADE else "stored"
+
+
 def root() -> Path:
     """The folder of the stored sets: ``FALLOFF_DATA``, or ``data/external`` of the project."""
-    return Path(os.environ.get("FALLOFF_DATA") or project_root() / "data" / "external")
+    return Path(os.environ.get("FALLOFF_DATA") or project_root() / "data" / "external").expanduser().absolute()
 
 
 def available() -> list[str]:
@@ -30,20 +36,34 @@ def available() -> list[str]:
     return sorted(path.parent.name for path in root().glob("*/*.npz") if path.stem == path.parent.name)
 
 
+def anywhere(name: str) -> str:
+    """A name as it holds in any folder: that of a path to a file is made absolute, ``~`` being the home folder."""
+    return str(Path(name).expanduser().absolute()) if _is_path(name) else name
+
+
+def short(name: str) -> str:
+    """A name as a page shows it: of a path what the file is called."""
+    return Path(name).stem if _is_path(name) else name
+
+
 def find(name: str) -> Path:
-    """The file of a stored set.
+    """The file of a stored set, by the set's name or by a path to it.
 
     Raises:
         FileNotFoundError: there is none; the message says where it was looked for and what is there.
     """
-    path = root() / name / f"{name}.npz"
-    if Path(name).name != name or not path.is_file():
+    path = Path(anywhere(name)) if _is_path(name) else root() / name / f"{name}.npz"
+    if not path.is_file() or not (_is_path(name) or Path(name).name == name):
         there = ", ".join([*MADE, *available()])
         raise FileNotFoundError(
             f"no data set {name!r}: {path} does not exist. Known here: {there}. FALLOFF_DATA names the folder that "
-            f"holds real sets."
+            f"holds real sets; a path to an .npz file is taken, too."
         )
     return path
+
+
+def _is_path(name: str) -> bool:
+    return name.lower().endswith(".npz")
 
 
 def digest(name: str) -> str:

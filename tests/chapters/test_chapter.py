@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
 from nbformat.v4 import new_notebook
@@ -94,6 +95,17 @@ def test_parameters_that_cannot_be_together_are_named(spots, tmp_path, monkeypat
     ))
     with pytest.raises((ValueError, FileNotFoundError), match=words):
         Chapter("01_one").parameters("quick", given)
+
+
+def test_a_set_is_checked_with_the_parameters_and_a_path_to_it_holds_in_any_folder(spots, tmp_path, monkeypatch):
+    monkeypatch.setenv("FALLOFF_ROOT", str(tmp_path))
+    write_chapter(tmp_path, "01_one", parameters='dataset: str = "spots"  # which')
+    path = write_set(tmp_path, "mine")
+    monkeypatch.chdir(path.parent)
+    assert Chapter("01_one").parameters("quick", {"dataset": "mine.npz"}) == {"dataset": str(path)}
+    write_set(tmp_path, "mine", **{**set_arrays(), "points": np.full((40, 2, 2), 99.0)})
+    with pytest.raises(ValueError, match=r"mine\.npz: image 0 of split 'train', point 0 at .* lies outside"):
+        Chapter("01_one").parameters("quick", {"dataset": "mine.npz"})
 
 
 # What makes a chapter stale.

@@ -7,11 +7,13 @@ from contextlib import redirect_stderr
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from projects import PARAMETERS, VALIDATE, write_chapter, write_claims
+from scenes import write_set
 
 import falloff
-from falloff import chapters, cli
+from falloff import chapters, cli, sets
 from falloff.chapters import Chapter
 from falloff.study import engine
 
@@ -107,3 +109,37 @@ def test_a_copy_carries_where_its_numbers_came_from_and_its_last_cell_says_the_s
     assert (carried["changed"], carried["profile"], carried["device"]) == ([], "quick", "cpu")
     assert carried["fingerprint"] == Chapter("01_small").fingerprint(carried["parameters"])
     assert carried["finished"].startswith("20") and 0 < carried["seconds"] < 600
+
+
+def test_a_kernel_reads_the_data_that_the_command_named_from_its_own_folder(tmp_path, monkeypatch):
+    home, here = tmp_path / "project", tmp_path / "here"
+    home.mkdir()
+    write_claims(home)
+    write_set(here / "sets", "mine")
+    cell = "from falloff import data\n\nprint(dataset, len(data.load(dataset, 'train').images))"
+    write_chapter(home, "01_one", "from falloff import chapters\n\nchapters.validate('01_one', globals())", cell,
+                  parameters='dataset: str = "digits"  # which')
+    monkeypatch.chdir(here)
+    for name, value in {"FALLOFF_ROOT": "../project", "FALLOFF_DATA": "sets", engine.SCHEDULER: "tcp://127.0.0.1:1"}.items():
+        monkeypatch.setenv(name, value)
+    for given in ("mine", "sets/mine/mine.npz"):
+        executed = nbformat.read(chapters.rerun("01_one", {"dataset": given}), as_version=4)
+        said = [output.get("text") for cell in executed.cells for output in cell.get("outputs", [])]
+        assert said == [f"{sets.anywhere(given)} 24\n"]
+        assert executed.metadata["falloff"]["parameters"] == {"dataset": "mine"}  # what a page shows
+        assert str(here) not in executed.cells[-1].source
+
+
+def test_what_is_doubtful_in_a_set_is_said_before_a_kernel_starts(book, capsys, tmp_path, monkeypatch):
+    write_chapter(tmp_path, "01_one", parameters='dataset: str = "digits"  # which')
+    write_claims(tmp_path)
+    monkeypatch.setenv("FALLOFF_ROOT", str(tmp_path))
+    path, before = write_set(tmp_path, "mine", visibilty=np.ones(3), names=np.array(["a", "a"])), signal.getsignal(15)
+    assert cli.main(["run", "01_one", f"dataset={path}"]) == 2  # refused before workers, on which this test fails
+    assert "mine.npz: names must be" in capsys.readouterr().err
+    write_set(tmp_path, "mine", visibilty=np.ones(3))
+    monkeypatch.setattr(engine, "cluster", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["run", "01_one", f"dataset={path}"])
+    signal.signal(15, before)
+    assert "mine.npz: nothing reads the array 'visibilty' (did you mean 'visibility'?)" in capsys.readouterr().err

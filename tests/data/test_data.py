@@ -43,19 +43,41 @@ def test_a_size_of_0_is_refused_and_not_taken_for_the_default():
         data.load("digits", "val", 0)
 
 
-@pytest.mark.parametrize(
-    ("place", "named"), [((99.0, 3.0), "outside the picture: x"), ((np.nan, 3.0), "finite")]
-)
-def test_a_visible_point_outside_the_picture_or_without_position_is_refused(
-    tmp_path, monkeypatch, place, named
-):
-    arrays = set_arrays()
-    arrays["points"][0, 0] = place
-    name = f"outside{place[0]:g}"
-    write_set(tmp_path, name, **arrays)
+def test_a_set_is_checked_whole_before_it_is_used(tmp_path, monkeypatch):
     monkeypatch.setenv("FALLOFF_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match=named):
-        data.load(name, "train")
+    arrays = set_arrays()
+    arrays["points"][39, 0] = 99.0
+    write_set(tmp_path, "faulty", **arrays)
+    write_set(tmp_path, "sound")
+    data.check("digits")
+    data.check("sound")
+    for use in (data.check, lambda name: data.load(name, "train")):
+        with pytest.raises(ValueError, match=r"faulty\.npz: image 39 of split 'test', point 0 at .* lies outside"):
+            use("faulty")
+    with pytest.raises(FileNotFoundError, match="no data set 'absent'"):
+        data.check("absent")
+
+
+def test_a_set_that_was_mended_is_checked_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("FALLOFF_DATA", str(tmp_path))
+    write_set(tmp_path, "mended", visibility=np.zeros((40, 2)))
+    with pytest.raises(ValueError, match="no point is labelled"):
+        data.check("mended")
+    write_set(tmp_path, "mended")
+    data.check("mended")
+
+
+def test_a_path_to_a_file_is_a_set(tmp_path, monkeypatch):
+    path = write_set(tmp_path, "some")
+    plain = data.load(str(path), "val")
+    monkeypatch.chdir(tmp_path / "some")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("some.npz", "./some.npz", "../some/some.npz", "~/some/some.npz"):
+        one = data.load(name, "val")
+        assert one.name == "some" and torch.equal(one.images, plain.images)
+        data.check(name)
+    with pytest.raises(FileNotFoundError, match=r"no data set 'absent.npz': .*/some/absent.npz does not exist"):
+        data.load("absent.npz", "val")
 
 
 def test_load_follows_a_files_content_as_its_digest_does(tmp_path, monkeypatch):
@@ -75,11 +97,11 @@ def test_real_sets_where_they_are():
     if not names:
         pytest.skip(f"no data set under {sets.root()}")
     for name in names:
-        if "points" not in np.load(sets.find(name)).files:
-            continue  # boxes, say, have a reader of their own
-        for split in SPLITS:
-            one = npz.read(name, split)
-            assert one.points.valid.any() and len(one.images) > 0
+        if "points" in np.load(sets.find(name)).files:
+            data.check(name)
+        else:
+            with pytest.raises(ValueError, match="boxes in place of points"):
+                data.check(name)
 
 
 def test_the_reader_of_a_set_is_the_module_that_makes_it_or_that_of_files():

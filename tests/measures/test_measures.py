@@ -8,6 +8,7 @@ from hypothesis import given
 from matching_cases import SEEDS, labelled, random_case, scored
 
 from falloff import measures, metrics
+from falloff.data import Dataset
 from falloff.measures import METRICS, Measured, Metric, along, get, measure
 from falloff.points import Points
 
@@ -138,3 +139,17 @@ def test_a_new_metric_is_one_row():
                    of=lambda m: float(m.match(2.0).predicted.valid.sum()))
     assert Measured(*worked()).numbers({"count": count}) == {"count": 3}
     assert dataclasses.replace(count, unit="points").heading == "predictions, points"
+
+
+def test_what_lies_beside_pictures_changes_no_number():
+    truth = labelled([(1.0, 1.0, 0)], [(0.0, 0.0, 1), (2.0, 2.0, 1)])
+    maps, mask = torch.rand(2, 2, 3, 3), torch.zeros(2, 1, 6, 8, dtype=torch.bool)
+    mask[..., :3, :3] = True
+    points = scored([(1.5, 0.0, 0, 0.9)], [(2.0, 2.0, 1, 0.6)])
+    padded = torch.full((2, 2, 6, 8), 5.0)
+    padded[..., :3, :3] = maps
+    images = torch.zeros(2, 1, 6, 8, dtype=torch.uint8)
+    sized = Dataset("sized", "test", images, truth, ("a", "b"), mask=mask)
+    names = [name for name, metric in METRICS.items() if metric.reads is None]
+    alone = measure(Said(points, maps), Split(truth), names)
+    assert measure(Said(points, padded), sized, names) == pytest.approx(alone, nan_ok=True)

@@ -35,3 +35,13 @@ def test_mean_scores_are_those_at_the_pixels_of_points_and_at_all_others():
     assert math.isnan(at_points) and elsewhere == 3.5
     everywhere = labelled([(x, y, label) for x in (0.0, 1.0) for y in (0.0, 1.0) for label in (0, 1)])
     assert metrics.mean_scores(scores, everywhere)[0] == 3.5 and math.isnan(metrics.mean_scores(scores, everywhere)[1])
+
+
+def test_what_does_not_count_changes_no_number_of_maps():
+    truth = labelled([(1.0, 1.0, 0)], [(0.0, 0.0, 1), (2.0, 2.0, 1)])
+    scores, mask = torch.rand(2, 2, 3, 3), torch.ones(2, 1, 3, 3, dtype=torch.bool)
+    padded = torch.nn.functional.pad(scores, (0, 2, 0, 1), value=9.0)
+    beside = torch.nn.functional.pad(mask, (0, 2, 0, 1), value=False)
+    for metric in (metrics.presence_auroc, metrics.mean_scores):
+        assert metric(padded, truth, mask=beside) == pytest.approx(metric(scores, truth))
+        assert metric(scores, truth, mask=mask) == pytest.approx(metric(scores, truth))

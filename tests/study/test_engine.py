@@ -69,8 +69,8 @@ def table_without_time(table):
 def table(spots, tmp_path_factory):
     """Three runs over real workers, one of them twice and one that cannot be done."""
     folder = tmp_path_factory.mktemp("local")
-    write_set(spots, "half", **set_arrays((4, 4, 0)))
-    runs = [TINY, TINY.replace(dataset="half"), TINY.replace(loss="mse", learning_rate=0.01), TINY]
+    diverging = TINY.replace(loss="mse", learning_rate=1e30, steps=20)
+    runs = [TINY, diverging, TINY.replace(loss="mse", learning_rate=0.01), TINY]
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(engine.SCHEDULER, raising=False)
         patch.setattr(engine, "CPU_COUNT", 1)
@@ -79,14 +79,14 @@ def table(spots, tmp_path_factory):
 
 def test_a_table_has_a_row_per_run_in_their_order(table):
     _, first, _ = table
-    assert first["loss"].tolist() == ["distance-aware", "distance-aware", "mse", "distance-aware"]
-    assert first["dataset"].tolist() == ["spots", "half", "spots", "spots"]
+    assert first["loss"].tolist() == ["distance-aware", "mse", "mse", "distance-aware"]
+    assert first["steps"].tolist() == [2, 20, 2, 2]
     assert {"ap", "val_ap", "seconds", "failure", "error", "steps_to_ap", "device_model"} <= set(first.columns)
 
 
 def test_a_run_that_fails_says_why_and_the_others_are_done(table):
     _, first, folder = table
-    assert "no image of split 'test'" in first["failure"][1] and math.isnan(first["ap"][1])
+    assert "training diverged" in first["failure"][1] and math.isnan(first["ap"][1])
     assert [why for place, why in enumerate(first["failure"]) if place != 1] == [None] * 3
     assert first["ap"][[0, 2, 3]].notna().all()
     assert len(records(folder)) == 2  # the run that was asked for twice was done once
@@ -153,6 +153,20 @@ def test_what_cannot_be_is_refused_before_any_worker_starts(spots, no_workers, t
         run_all([TINY, TINY.replace(dataset="absent")], store=Store(tmp_path))
     with pytest.raises(ValueError, match="device must be"):
         run_all([TINY.replace(device="tpu")], store=Store(tmp_path))
+    write_set(tmp_path, "half", **set_arrays((4, 4, 0)))
+    with pytest.raises(ValueError, match=r"half\.npz: no image of split 'test'"):
+        run_all([TINY, TINY.replace(dataset=str(tmp_path / "half" / "half.npz"))], store=Store(tmp_path))
+
+
+def test_a_stored_run_is_found_by_the_content_of_its_data_wherever_that_is(table, no_workers, tmp_path, monkeypatch):
+    _, first, folder = table
+    write_set(tmp_path, "moved")
+    monkeypatch.chdir(tmp_path)
+    moved = TINY.replace(dataset="moved/moved.npz")
+    assert moved.dataset == str(tmp_path / "moved" / "moved.npz")
+    found = run_all([moved, TINY], store=Store(folder))
+    assert found["dataset"].tolist() == [moved.dataset, "spots"] and found["ap"].tolist() == [first["ap"][0]] * 2
+    assert set(curves([moved], store=Store(folder))["dataset"]) == {moved.dataset}
 
 
 @pytest.mark.bad_input
@@ -296,9 +310,9 @@ def test_a_table_of_failures_alone_has_the_metrics_as_nan(table, farm, tmp_path,
     runs, _, _ = table
     monkeypatch.setenv(engine.SCHEDULER, farm.address())
     found = run_all([runs[1]], store=Store(tmp_path))
-    assert "no image" in found["failure"][0]
+    assert "training diverged" in found["failure"][0]
     assert found["ap"].isna().all() and found["val_ap"].isna().all() and found["seconds"].isna().all()
-    with pytest.raises(RuntimeError, match="no image of split 'test'"):
+    with pytest.raises(RuntimeError, match="training diverged"):
         record(runs[1], store=Store(tmp_path))
     assert curves([runs[1]], store=Store(tmp_path)).empty
 

@@ -29,10 +29,3 @@ def test_a_system_has_a_start_of_its_own_where_none_is_given():
 def test_what_cannot_be_made_is_named(given, named):
     with pytest.raises(ValueError, match=named):
         systems.make(**{"name": "heatmap", "task": TASK, "width": 4, "loss": losses.make("bce"), **given})
-
-
-def test_a_mask_of_images_counts_a_pixel_of_maps_where_it_counts_all_that_it_covers():
-    mask = torch.ones(1, 1, 5, 4, dtype=torch.bool)
-    mask[0, 0, 1, 2] = False
-    assert systems.base.reduced(mask, 2)[0, 0].tolist() == [[True, False], [True, True], [True, True]]
-    assert systems.base.reduced(mask, 1) is mask and systems.base.reduced(None, 2) is None

@@ -52,13 +52,19 @@ class Chapter:
         """Its parameters in a profile with some given, checked before anything runs.
 
         Raises:
-            ValueError: an unknown profile, an unknown name, a value that does not fit, a device that is not there.
+            ValueError: an unknown profile, an unknown name, a value that does not fit, a device that is not there, a
+                data set that is faulty.
             FileNotFoundError: a data set that is not there.
         """
         declared = self.schema()
         preset = {name: value for name, value in profiles.profile(profile).items() if name in declared}
         values = parameters.parse(declared, {**preset, **given})
-        _data_digest(values)
+        if "dataset" in values:
+            values["dataset"] = sets.anywhere(values["dataset"])
+            if sets.kind(values["dataset"]) == "stored":
+                from falloff import data  # with PyTorch, which no chapter on made scenes needs up to here
+
+                data.check(values["dataset"])
         if values.get("evaluations", 0) > values.get("steps", math.inf):
             raise ValueError(f"evaluations must be at most steps ({values['steps']}), got {values['evaluations']}")
         for name in ("seeds", "rates"):

@@ -18,7 +18,7 @@ from typing import Any
 import nbformat
 from filelock import FileLock
 
-from falloff import digests
+from falloff import digests, sets
 from falloff.chapters.chapter import Chapter, executed_folder, find, find_all
 from falloff.chapters.stamp import export_figures, provenance, provenance_cell
 from falloff.project import clear, commit, project_root, written
@@ -130,6 +130,8 @@ def _execute_all(todo: Mapping[Chapter, tuple[Mapping[str, Any], Path]], profile
                               "profile": profile, "parent": os.getpid()})
             # One thread: the workers are to have the cores, and sums must not depend on how many there are.
             environment = os.environ | {engine.SCHEDULER: address, "OMP_NUM_THREADS": "1", progress.STYLE: "lines"}
+            # A kernel stands in another folder than what was typed.
+            environment |= {"FALLOFF_ROOT": str(project_root().absolute()), "FALLOFF_DATA": str(sets.root())}
             children[chapter.name] = subprocess.Popen(
                 [sys.executable, "-m", "falloff.cli", "execute", job], env=environment, encoding="utf-8",
                 errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

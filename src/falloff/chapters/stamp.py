@@ -10,7 +10,7 @@ from typing import Any
 
 import nbformat
 
-from falloff import digests
+from falloff import digests, sets
 from falloff.chapters.chapter import Chapter, executed_folder
 from falloff.chapters.parameters import Parameter
 from falloff.project import written
@@ -35,7 +35,7 @@ def provenance(chapter: Chapter, values: Mapping[str, Any], profile: str, second
         "chapter": chapter.name,
         "profile": profile,
         "seeds": values.get("seeds", []),
-        "parameters": dict(values),
+        "parameters": {name: sets.short(value) if name == "dataset" else value for name, value in values.items()},
         "changed": sorted(name for name, value in values.items() if value != standard[name]),
         "device": device,
         "precision": machine.resolve_precision("auto", device),

@@ -7,9 +7,11 @@ import importlib
 from collections.abc import Callable
 
 from falloff import checks, sets
+from falloff.data import npz
 from falloff.data.dataset import KEPT, SPLITS, Dataset
+from falloff.data.writing import save
 
-__all__ = ["SPLITS", "Dataset", "augmentation", "load", "reader"]
+__all__ = ["SPLITS", "Dataset", "augmentation", "check", "load", "reader", "save"]
 
 
 def augmentation(**options: object) -> Callable[..., tuple]:
@@ -33,8 +35,8 @@ def load(name: str, split: str, size: int | None = None) -> Dataset:
     """One split of a set by name.
 
     Args:
-        name: "digits", or the name of a set ``NAME/NAME.npz`` under the folder that ``FALLOFF_DATA`` names
-            (``data/external`` by default).
+        name: "digits", the name of a set ``NAME/NAME.npz`` under the folder that ``FALLOFF_DATA`` names
+            (``data/external`` by default), or a path to an ``.npz`` file: see :mod:`falloff.data.npz`.
         split: "train", "val" or "test"; a stored set may have others, too.
         size: side of the made scenes in pixels, None for their own default; a set read from a file keeps its own.
 
@@ -42,7 +44,25 @@ def load(name: str, split: str, size: int | None = None) -> Dataset:
         ValueError: an unknown split, a size that the set cannot have, a file that is not as it must be.
         FileNotFoundError: no set of that name.
     """
-    return _load(name, split, size, sets.digest(name))
+    return _load(sets.anywhere(name), split, size, sets.digest(name))
+
+
+def check(name: str) -> None:
+    """Raise what a run on a set would, in seconds: every split is read, every array and every point looked at.
+
+    It warns of what is likely meant otherwise, as :func:`falloff.data.npz.checked` does.
+
+    Raises:
+        ValueError: the file is not as it must be; the message names picture and point where one is at fault.
+        FileNotFoundError: no set of that name.
+    """
+    if name not in sets.MADE:
+        _check(sets.anywhere(name), sets.digest(name))
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _check(name: str, content: str) -> None:
+    npz.check(sets.find(name))
 
 
 @functools.lru_cache(maxsize=KEPT)

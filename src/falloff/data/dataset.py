@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
+from falloff.heatmaps import nearest_pixel
 from falloff.points import Points
 
 SPLITS = ("train", "val", "test")  # what a run uses
@@ -25,7 +26,8 @@ class Dataset:
         images: uint8, ``(N, channels, height, width)``.
         points: of N images.
         classes: what each label is called.
-        mask: True where a pixel counts, ``(N, 1, height, width)``; None where all do.
+        mask: True where a pixel counts, ``(N, 1, height, width)``; None where all do. Points on the others become
+            padding.
         sizes: height and width in pixels of each picture, which fills the upper left of its image, ``(N, 2)``; what
             lies beside it is then False in ``mask``. None where every picture fills its image.
         swap: pairs of classes that change places in a mirror: ``((0, 1),)`` for a left and a right eye.
@@ -60,6 +62,10 @@ class Dataset:
             height, width = self.sizes.view(-1, 2, 1, 1, 1).unbind(1)
             inside = (torch.arange(size[0])[:, None] < height) & (torch.arange(size[1]) < width)
             object.__setattr__(self, "mask", inside if self.mask is None else inside & self.mask)
+        if self.mask is not None:
+            column, row = (nearest_pixel(x, n) for x, n in zip(self.points.xy.unbind(-1), size[::-1], strict=True))
+            counts = self.mask[torch.arange(count)[:, None], 0, row, column]
+            object.__setattr__(self, "points", self.points.where(counts))
 
     def _check_sizes(self, sizes: Tensor) -> None:
         self._require(sizes.shape == (len(self.images), 2), f"sizes must be ({len(self.images)}, 2), "

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
+from falloff.heatmaps import counted
 from falloff.metrics.matching import Match, match
 from falloff.points import Points
 
@@ -35,7 +36,7 @@ class Prediction(Protocol):
 
 @runtime_checkable
 class Labelled(Protocol):
-    """A split: ``points`` are the labels of its images."""
+    """A split: ``points`` are the labels of its images; ``mask``, if it has one, is True where a pixel counts."""
 
     @property
     def points(self) -> Points: ...
@@ -101,6 +102,11 @@ class Measured:
     def on_maps(self) -> Points:
         """The labelled points in pixels of the maps."""
         return self.dataset.points.at_stride(self.prediction.stride)
+
+    @property
+    def mask(self) -> Tensor | None:
+        """True where a pixel of the maps counts, ``(B, 1, h, w)``; None where all do."""
+        return counted(getattr(self.dataset, "mask", None), self.prediction.stride)
 
     def numbers(self, metrics: Mapping[str, Metric]) -> dict[str, float]:
         """The metrics of predictions among some, by name; those that need maps where there are maps."""

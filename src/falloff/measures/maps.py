@@ -9,7 +9,7 @@ from falloff.metrics.maps import class_accuracy, mean_scores, presence_auroc
 def means(measured: Measured) -> tuple[float, float]:
     """Mean score at labelled points and elsewhere."""
     assert measured.prediction.maps is not None
-    return mean_scores(measured.prediction.maps, measured.on_maps)
+    return mean_scores(measured.prediction.maps, measured.on_maps, mask=measured.mask)
 
 
 SCORE_AT_POINTS = Metric(name="score_at_points", title="score at points", better="neither", needs_maps=True,
@@ -19,4 +19,4 @@ SCORE_ELSEWHERE = Metric(name="score_elsewhere", title="score elsewhere", better
 CLASS_ACCURACY = Metric(name="class_accuracy", title="class accuracy", needs_maps=True,
                         of=lambda m: class_accuracy(m.prediction.maps, m.on_maps))
 PRESENCE_AUROC = Metric(name="presence_auroc", title="presence", needs_maps=True,
-                        of=lambda m: presence_auroc(m.prediction.maps, m.on_maps))
+                        of=lambda m: presence_auroc(m.prediction.maps, m.on_maps, mask=m.mask))

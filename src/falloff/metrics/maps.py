@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -17,11 +17,15 @@ from falloff import heatmaps
 from falloff.metrics.matching import check_labels
 from falloff.points import Points
 
+Scores = Float[Tensor, "batch classes height width"]
+Mask = Bool[Tensor, "batch 1 height width"]
 
-def presence_auroc(scores: Float[Tensor, "batch classes height width"], truth: Points) -> float:
+
+def presence_auroc(scores: Scores, truth: Points, *, mask: Mask | None = None) -> float:
     """How well the highest score of a map tells whether its class is in the picture at all, in [0, 1]; 0.5 is chance.
 
     The area under the ROC curve over all (image, class) pairs; NaN when every class is in every image, or none in any.
+    Pixels where ``mask`` is False do not count.
     """
     scores = _checked(scores, truth)
     present = torch.zeros(scores.shape[:2], dtype=torch.uint8, device=scores.device)
@@ -29,12 +33,14 @@ def presence_auroc(scores: Float[Tensor, "batch classes height width"], truth: P
     present[image, truth.label[image, point]] = 1
     if bool(present.all()) or not bool(present.any()):
         return math.nan
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     highest = scores.flatten(2).amax(2)
     _refuse_nan(highest)
     return float(roc_auc_score(present.flatten().cpu(), highest.flatten().float().cpu()))
 
 
-def class_accuracy(scores: Float[Tensor, "batch classes height width"], truth: Points) -> float:
+def class_accuracy(scores: Scores, truth: Points) -> float:
     """Share of labelled points at whose nearest pixel the map of their own class is the highest, in [0, 1].
 
     NaN without points.
@@ -46,20 +52,24 @@ def class_accuracy(scores: Float[Tensor, "batch classes height width"], truth: P
     return float((there.argmax(-1) == label).double().mean())
 
 
-def mean_scores(scores: Float[Tensor, "batch classes height width"], truth: Points) -> tuple[float, float]:
+def mean_scores(scores: Scores, truth: Points, *, mask: Mask | None = None) -> tuple[float, float]:
     """Mean score at the pixels nearest to points, each in the map of its class, and at all others.
 
-    NaN where there is no such pixel.
+    NaN where there is no such pixel. Pixels where ``mask`` is False do not count.
     """
     scores = _checked(scores, truth)
     index = torch.zeros_like(truth.label[truth.valid])
     for axis, length in zip(_pixels(scores, truth), scores.shape, strict=True):
         index = index * length + axis
-    at_points = scores.flatten()[index.unique()]
-    total, labelled = float(scores.sum()), len(at_points)
+    index, every = index.unique(), scores.numel()
+    if mask is not None:
+        mask = mask.expand_as(scores)
+        index, every, scores = index[mask.flatten()[index]], int(mask.sum()), scores.masked_fill(~mask, 0.0)
+    at_points, total = scores.flatten()[index], float(scores.sum())
     if math.isnan(total):
         _refuse_nan(scores)
-    others = scores.numel() - labelled
+    labelled = len(at_points)
+    others = every - labelled
     at_sum = float(at_points.sum())
     return at_sum / labelled if labelled else math.nan, (total - at_sum) / others if others else math.nan
 

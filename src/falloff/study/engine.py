@@ -19,7 +19,7 @@ from dask.system import CPU_COUNT
 from distributed import Client, Future, LocalCluster, as_completed
 from distributed.system import MEMORY_LIMIT
 
-from falloff import digests, measures, sets
+from falloff import data, digests, measures
 from falloff.machine import check_device
 from falloff.run import Option, Run
 from falloff.study.progress import PREFIX, Progress
@@ -38,6 +38,7 @@ WORKER_MEMORY = 1.5 * 2**30  # bytes that one training of the study may need, Py
 _WORKER = {
     "MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_MAX_": "0", "MALLOC_ARENA_MAX": "1",
     "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+    "PYTHONWARNINGS": "ignore:::falloff.data.npz",  # of a data set the process that asks has said it already
 }
 
 
@@ -59,13 +60,16 @@ def run(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
         time, and ``failure``: None, or why the run failed (its metrics are then NaN; a rerun tries it again).
 
     Raises:
-        ValueError: no run was given, or a device is not there; before anything is computed, like the next.
+        ValueError: no run was given, a device is not there, or a data set is faulty; before anything is computed, like
+            the next.
         FileNotFoundError: a data set is not there.
         ConnectionError: no scheduler answers at ``FALLOFF_SCHEDULER``.
     """
     rows, runs = [], list(runs)
     for one, (stored, numbers, error) in zip(runs, _finished(runs, store or Store()), strict=True):
-        rows.append((one.describe() if stored is None else flat(stored, *numbers)) | {"failure": error})
+        # The file of a record's data may have had another name or place.
+        row = one.describe() if stored is None else flat(stored, *numbers) | {"dataset": one.dataset}
+        rows.append(row | {"failure": error})
     return _table(rows, [*FINAL.metrics, *(f"val_{name}" for name in VALIDATION.metrics), "seconds"])
 
 
@@ -120,10 +124,10 @@ def curves(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
 
     Runs that failed have no row.
     """
-    rows = []
-    for stored, _, _ in _finished(runs, store or Store()):
+    rows, runs = [], list(runs)
+    for one, (stored, _, _) in zip(runs, _finished(runs, store or Store()), strict=True):
         if stored is not None:
-            rows += [stored["run"] | row for row in stored["curve"]]
+            rows += [stored["run"] | {"dataset": one.dataset} | row for row in stored["curve"]]
     return pd.DataFrame(rows)
 
 
@@ -311,4 +315,4 @@ def _check(runs: list[Run]) -> None:
         for device in {one.device for one in runs}:
             check_device(device)
     for name in {one.dataset for one in runs}:
-        sets.digest(name)
+        data.check(name)

@@ -45,12 +45,14 @@ _PARTS = ("dataset", "size", "system", "system_options", "model", "model_options
 def identity(run: Run) -> dict[str, str]:
     """What determines a training, part by part: description, code, libraries, data.
 
-    The description has every default filled in, precision and form resolved, and of the device its kind alone. The code
-    is the modules that compute this run: those of its own system, net, loss, reader and watched metrics, found from the
-    objects that it is made of, the loop, and what they import; the libraries are what these import, at public versions.
+    The description has every default filled in, precision and form resolved, and of the device its kind alone. A stored
+    data set is known by its content, wherever its file is and whatever it is called. The code is the modules that
+    compute this run: those of its own system, net, loss, reader and watched metrics, found from the objects that it is
+    made of, the loop, and what they import; the libraries are what these import, at public versions.
     """
     described = run.describe() | {"device": torch.device(run.device).type}
     code, libraries = _made_of(json.dumps({part: described[part] for part in _PARTS}, sort_keys=True))
+    described["dataset"] = sets.kind(run.dataset)
     return {"run": json.dumps(described, sort_keys=True), "code": code, "libraries": libraries,
             "data": sets.digest(run.dataset)}
 

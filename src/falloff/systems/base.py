@@ -31,11 +31,16 @@ class Outputs(dict[str, Tensor]):
         outputs: by name.
         size: (height, width) of the images in pixels.
         near: where the system looked, if it was told.
+        mask: True where a pixel of the images counts, ``(B, 1, height, width)``; None where all do, or as far as the
+            system knows.
     """
 
-    def __init__(self, outputs: Mapping[str, Tensor], size: tuple[int, ...], near: Points | None = None) -> None:
+    def __init__(
+        self, outputs: Mapping[str, Tensor], size: tuple[int, ...], near: Points | None = None,
+        mask: Bool[Tensor, "batch 1 height width"] | None = None,
+    ) -> None:
         super().__init__(outputs)
-        self.size, self.near = size, near
+        self.size, self.near, self.mask = size, near, mask
 
     @classmethod
     def cat(cls, parts: Sequence[Outputs]) -> Outputs:
@@ -96,11 +101,3 @@ class System(nn.Module):
     def predict(self, outputs: Outputs, **decoder: Any) -> Prediction:
         """What the outputs say, by the system's decoder, whose options are its own."""
         raise NotImplementedError
-
-
-def reduced(mask: Tensor | None, stride: int) -> Tensor | None:
-    """A mask of images ``(B, 1, H, W)`` for maps at a stride: a map's pixel counts if all that it covers do."""
-    if mask is None or stride == 1:
-        return mask
-    hidden = torch.nn.functional.max_pool2d((~mask).float(), stride, ceil_mode=True)
-    return hidden == 0

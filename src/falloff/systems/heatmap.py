@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from falloff import decode
+from falloff import decode, heatmaps
 from falloff.losses.base import PointLoss
 from falloff.models.base import Net
 from falloff.points import Points
-from falloff.systems.base import Outputs, Prediction, System, Task, reduced
+from falloff.systems.base import Outputs, Prediction, System, Task
 
 LEAST_COUNT = 20  # points read per image, or twice as many as the images have
 
@@ -53,7 +53,7 @@ class Heatmap(System):
         return Outputs(self.net(images), tuple(images.shape[2:]))
 
     def loss(self, outputs: Outputs, points: Points, mask: Tensor | None = None) -> dict[str, Tensor]:
-        points, mask = points.at_stride(self.stride), reduced(mask, self.stride)
+        points, mask = points.at_stride(self.stride), heatmaps.counted(mask, self.stride)
         return {name: self.criterion(maps, points, mask=mask) for name, maps in outputs.items()}
 
     def predict(self, outputs: Outputs, **decoder: Any) -> Prediction:
