@@ -157,3 +157,12 @@ def test_options_are_numbers_strings_bools_and_tuples_of_them():
     assert options == {"sigma": 2} and type(options["sigma"]) is int
     described = Run(loss="focal").describe()["loss_options"]
     assert described == {"alpha": None, "gamma": 2, "normalizer": "points"}
+
+
+def test_a_data_set_that_is_a_path_holds_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = {Run(dataset=name).dataset for name in ("a.npz", "./a.npz", "~/a.npz", tmp_path / "a.npz")}
+    assert found == {str(tmp_path / "a.npz")}
+    assert Run(dataset="faces").dataset == "faces"
+    assert Run.of(Run(dataset="a.npz").describe()).dataset == str(tmp_path / "a.npz")

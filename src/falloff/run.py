@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from falloff import checks, data, losses, measures, models, sets, systems
@@ -84,11 +85,12 @@ class Run:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        if isinstance(self.dataset, (str, Path)):
+            object.__setattr__(self, "dataset", sets.anywhere(self.dataset))
         for name in ("dataset", "system", "device", "model", "loss"):
             value = getattr(self, name)
             if not isinstance(value, str) and not (value is None and name in ("model", "loss")):
                 raise TypeError(f"{name} must be a string, got {value!r}")
-        object.__setattr__(self, "dataset", sets.anywhere(self.dataset))
         for name, least in (("width", 1), ("steps", 1), ("batch", 1), ("seed", 0), ("evaluations", 1)):
             if not checks.is_whole(getattr(self, name)):
                 raise TypeError(f"{name} must be an integer, got {getattr(self, name)!r}")

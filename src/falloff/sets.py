@@ -36,9 +36,9 @@ def available() -> list[str]:
     return sorted(path.parent.name for path in root().glob("*/*.npz") if path.stem == path.parent.name)
 
 
-def anywhere(name: str) -> str:
+def anywhere(name: str | Path) -> str:
     """A name as it holds in any folder: that of a path to a file is made absolute, ``~`` being the home folder."""
-    return str(Path(name).expanduser().absolute()) if _is_path(name) else name
+    return str(Path(name).expanduser().absolute()) if _is_path(str(name)) else str(name)
 
 
 def short(name: str) -> str:
@@ -56,8 +56,8 @@ def find(name: str) -> Path:
     if not path.is_file() or not (_is_path(name) or Path(name).name == name):
         there = ", ".join([*MADE, *available()])
         raise FileNotFoundError(
-            f"no data set {name!r}: {path} does not exist. Known here: {there}. FALLOFF_DATA names the folder that "
-            f"holds real sets; a path to an .npz file is taken, too."
+            f"no data set {short(name)!r}: {path} does not exist. Known here: {there}. FALLOFF_DATA names the folder "
+            f"that holds real sets; a path to an .npz file is taken, too."
         )
     return path
 

@@ -72,11 +72,11 @@ def test_a_path_to_a_file_is_a_set(tmp_path, monkeypatch):
     plain = data.load(str(path), "val")
     monkeypatch.chdir(tmp_path / "some")
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("some.npz", "./some.npz", "../some/some.npz", "~/some/some.npz"):
+    for name in ("some.npz", "./some.npz", "../some/some.npz", "~/some/some.npz", path):
         one = data.load(name, "val")
         assert one.name == "some" and torch.equal(one.images, plain.images)
         data.check(name)
-    with pytest.raises(FileNotFoundError, match=r"no data set 'absent.npz': .*/some/absent.npz does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"no data set 'absent': .*/some/absent.npz does not exist"):
         data.load("absent.npz", "val")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 
 from falloff import checks, sets
 from falloff.data import npz
@@ -31,7 +32,7 @@ def reader(name: str) -> Callable[[str, str, int | None], Dataset]:
     return importlib.import_module(sets.module(name)).read
 
 
-def load(name: str, split: str, size: int | None = None) -> Dataset:
+def load(name: str | Path, split: str, size: int | None = None) -> Dataset:
     """One split of a set by name.
 
     Args:
@@ -44,10 +45,11 @@ def load(name: str, split: str, size: int | None = None) -> Dataset:
         ValueError: an unknown split, a size that the set cannot have, a file that is not as it must be.
         FileNotFoundError: no set of that name.
     """
-    return _load(sets.anywhere(name), split, size, sets.digest(name))
+    name = sets.anywhere(name)
+    return _load(name, split, size, sets.digest(name))
 
 
-def check(name: str) -> None:
+def check(name: str | Path) -> None:
     """Raise what a run on a set would, in seconds: every split is read, every array and every point looked at.
 
     It warns of what is likely meant otherwise, as :func:`falloff.data.npz.checked` does.
@@ -56,8 +58,9 @@ def check(name: str) -> None:
         ValueError: the file is not as it must be; the message names picture and point where one is at fault.
         FileNotFoundError: no set of that name.
     """
+    name = sets.anywhere(name)
     if name not in sets.MADE:
-        _check(sets.anywhere(name), sets.digest(name))
+        _check(name, sets.digest(name))
 
 
 @functools.lru_cache(maxsize=KEPT)
