@@ -121,6 +121,9 @@ def test_the_same_set_is_written_with_the_same_bytes(tmp_path):
         ({"images": []}, "points must be of as many pictures as images, and of one at least; got 4 for 0"),
         ({"points": [[[1, 1]]] * 3}, "points must be of as many pictures as images, .* got 3 for 4 images"),
         ({"split": ["train"] * 3}, "split must be of as many pictures"),
+        ({"points": [[[3, 4], [1, 1]], [[0, 0, 2], [1, 1, 2]], [[5, 6], [2, 1]], [[1, 1]]]},
+         r"points of image 1 must be \(n, 2\), x then y, got \(2, 3\)"),
+        ({"points": [[3, 4], [[0, 0]], [[5, 6], [2, 1]], [[1, 1]]]}, r"points of image 0 must be \(n, 2\)"),
         ({"labels": [[0], [0], [0, 1], [1]]}, "image 0: 2 points need as many labels, got 1"),
         ({"visibility": [[1], [1], [1, 1], [1]]}, "image 0: 2 points need as many visibility, got 1"),
         ({"labels": None}, "labels must say the class of each point, unless each picture has one point of each"),
@@ -143,6 +146,12 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, chang
     with pytest.raises(ValueError, match=named):
         data.save(tmp_path / "cells.npz", **some(**changed))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.bad_input
+def test_one_name_in_place_of_a_list_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="classes must be a list of names, got 'cell'"):
+        data.save(tmp_path / "cells.npz", **some(classes="cell"))
 
 
 def test_a_name_without_its_ending_is_refused(tmp_path):

@@ -29,3 +29,17 @@ def test_a_system_has_a_start_of_its_own_where_none_is_given():
 def test_what_cannot_be_made_is_named(given, named):
     with pytest.raises(ValueError, match=named):
         systems.make(**{"name": "heatmap", "task": TASK, "width": 4, "loss": losses.make("bce"), **given})
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_what_lies_beside_a_picture_asks_nothing_of_the_maps(stride):
+    mask = torch.zeros(2, 1, 16, 16, dtype=torch.bool)
+    mask[0, :, :9, :12] = mask[1] = True
+    system, size = systems.make("heatmap", TASK, width=4, loss=losses.make("focal")), 16 // stride
+    system.net.stride = stride
+    maps = torch.randn(2, TASK.classes, size, size, requires_grad=True)
+    points = Points.from_lists([([[11.5, 8.5]], [0]), ([[15, 15]], [1])])
+    sum(system.loss(systems.Outputs({"maps": maps}, (16, 16)), points, mask).values()).backward()
+    inside = torch.zeros(2, 1, size, size, dtype=torch.bool)
+    inside[0, :, : -(-9 // stride), : -(-12 // stride)] = inside[1] = True
+    assert torch.equal(maps.grad != 0, inside.expand_as(maps))

@@ -72,6 +72,8 @@ def save(
     path = Path(path).expanduser()
     if path.suffix != ".npz":
         raise ValueError(f"path must end in .npz, got {str(path)!r}")
+    if isinstance(classes, str):
+        raise TypeError(f"classes must be a list of names, got {classes!r}")
     if isinstance(points, Points):
         points = points.to("cpu")
         valid = points.valid.numpy()
@@ -87,7 +89,11 @@ def save(
         if each is not None and (len(each) != len(images) or len(images) == 0):
             raise ValueError(f"{name} must be of as many pictures as images, and of one at least; got {len(each)} for "
                              f"{len(images)} images")
-    places = [np.asarray(xy, dtype=np.float32).reshape(-1, 2) for xy in points]
+    places = [np.asarray(xy, dtype=np.float32) for xy in points]
+    places = [xy if xy.size else xy.reshape(0, 2) for xy in places]
+    for index, xy in enumerate(places):
+        if xy.ndim != 2 or xy.shape[1] != 2:
+            raise ValueError(f"points of image {index} must be (n, 2), x then y, got {xy.shape}")
     if visibility is None:
         visibility = [~np.isnan(xy).any(1) for xy in places]
     if labels is None and len(classes) > 1 and {len(xy) for xy in places} != {len(classes)}:
