@@ -1,16 +1,23 @@
 import logging
+import os
+import re
+import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+import falloff as falloff_package
 from falloff import chapters, cli
 from falloff.chapters import headless
 from falloff.study import engine
 
 CHAPTER = "01_small"
+SOURCE = str(Path(falloff_package.__file__).parents[1])
 PARAMETERS = """steps: int = 5  # of the optimiser; [1, 100]
 rate: float = 0.1  # learning rate; [0.001, 1]
 title: str = "plain"  # shown above
@@ -86,6 +93,8 @@ def test_what_is_given_as_name_and_value_goes_before_a_file_and_a_file_before_th
         (["steps=1000"], "steps must be in [1, 100], got '1000'"),
         (["steps=1", "steps=2"], "parameter 'steps' is given twice"),
         (["steps"], "parameters are written name=value, got 'steps'"),
+        (["steps 3"], "parameters are written name=value, got 'steps 3'"),
+        (["steps", "=", "rate=1"], "steps must be an integer, got ''"),
         (["--params", "title='open"], "PARAMS must be quoted as in a shell"),
         (["--profile", "huge"], "profile must be one of quick, full, tiny, got 'huge'"),
         (["--file", "absent.toml"], "'absent.toml' must be a TOML file of parameters: [Errno 2] No such file"),
@@ -112,6 +121,14 @@ def test_a_file_is_held_to_the_same(project, falloff, no_kernel, text, words, na
     assert (status, out) == (2, "") and named in err
 
 
+@pytest.mark.parametrize("words", ["steps = 9 seeds = 3, 4", "steps= 9 seeds =3,4", "steps =9 seeds=3, 4"])
+def test_spaces_around_what_is_given_do_no_harm(project, falloff, monkeypatch, words):
+    asked = []
+    monkeypatch.setattr(headless, "_execute_all", lambda todo, _: asked.extend(values for values, _ in todo.values()))
+    assert falloff("run", "01", "--params", words)[0] == 0
+    assert [(values["steps"], values["seeds"]) for values in asked] == [(9, [3, 4])]
+
+
 def test_words_may_come_in_any_order(project, falloff, no_kernel):
     mine = parameters_file(project, "rate = 2")
     said = {falloff("run", *words)[2] for words in (
@@ -123,7 +140,7 @@ def test_words_may_come_in_any_order(project, falloff, no_kernel):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["run", "01_smal"], "no chapter is named '01_smal' (did you mean '01_small'?)"),
+        (["run", "01_smaal"], "no chapter is named '01_smaal' (did you mean '01_small'?)"),
         (["book", "--profile", "huge"], "profile must be one of"),
         (["record", "--profile", "huge"], "profile must be one of"),
         (["record", "head-to-hed"], "no experiment is named 'head-to-hed'; known: head-to-head, ablation"),
@@ -143,6 +160,56 @@ def test_a_plan_says_what_would_run_and_why(project, falloff):
     nbformat.write(new_notebook(metadata={"falloff": stamp}), one.executed)
     assert falloff("plan")[1] == f"{CHAPTER}: up to date\n"
     assert falloff("plan", "--profile", "tiny")[1] == f"{CHAPTER}: changed: parameters\n"
+
+
+def by_itself(project, words, **own):
+    """The command in a process of its own, in an environment of its own: its exit status and what it said."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))}
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", f"{sys.executable} -m falloff.cli {words}"],
+                          capture_output=True, text=True, env={**environment, "PYTHONPATH": SOURCE, **own})
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("own", [
+    {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+])
+def test_a_terminal_of_ascii_is_told_what_it_can_show(project, tmp_path, own):
+    root = tmp_path / "προjekt"
+    shutil.copytree(project, root, ignore=shutil.ignore_patterns("runs"))
+    status, out, err = by_itself(root, f"run {CHAPTER} steps=7", FALLOFF_ROOT=str(root), **own)
+    assert (status, out.startswith("executed: ")) == (0, True), err
+    assert out.isascii() and re.search(r"(\\u\w{4})+jekt/runs/variants/01_small", out)
+
+
+def test_a_reader_who_has_enough_changes_nothing(project):
+    assert by_itself(project, "plan | true") == (0, "", "")
+    assert by_itself(project, "plan >&-")[0] == 0
+
+
+# What people set for themselves.
+
+MINE = {"startup.py": "list = print = steps = None\n", "matplotlibrc": "text.usetex: True\n"}
+
+
+def test_a_chapter_runs_whatever_its_reader_has_set_for_other_work(project, tmp_path, monkeypatch, falloff):
+    folder = tmp_path / "ipython" / "profile_default" / "startup"
+    folder.mkdir(parents=True)
+    for name, text in MINE.items():
+        (folder / name).write_text(text)
+    own = {"IPYTHONDIR": tmp_path / "ipython", "PYTHONSTARTUP": folder / "startup.py", "PYTHONWARNINGS": "error",
+           "MPLBACKEND": "nonsense", "MATPLOTLIBRC": folder / "matplotlibrc", "PYTHONIOENCODING": "ascii"}
+    for name, value in own.items():
+        monkeypatch.setenv(name, str(value))
+    rewritten = project / "notebooks" / f"{CHAPTER}.ipynb"
+    notebook = nbformat.read(rewritten, as_version=4)
+    notebook.cells.append(new_code_cell(
+        "import warnings\n\nimport matplotlib.pyplot as plt\n\nwarnings.warn('µ')\nplt.rcParams['text.usetex']"))
+    nbformat.write(notebook, rewritten)
+    status, out, err = falloff("run", CHAPTER, "title=ü")
+    assert status == 0, err
+    run = nbformat.read(out.removeprefix("executed: ").strip(), as_version=4)
+    assert "False" in [output.data["text/plain"] for cell in run.cells for output in cell.get("outputs", [])
+                       if output.output_type == "execute_result"]
 
 
 def test_a_package_that_is_not_installed_is_named_with_what_to_do(project, falloff, monkeypatch):

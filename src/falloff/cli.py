@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -19,6 +20,24 @@ from pathlib import Path
 
 def main(words: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what an ASCII terminal cannot show is written as \u2026
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return _do(words)
+    finally:
+        _say()
+
+
+def _say(*words: object) -> None:
+    """Print to standard output, which its reader may have closed, as head does: the work and its status stay."""
+    try:
+        print(*words, sep="\n", end="\n" * bool(words), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _do(words: list[str] | None) -> int:
     parser = _parser()
     given, rest = parser.parse_known_args(words)
     if rest and any(word.startswith("-") or not hasattr(given, "parameters") for word in rest):
@@ -78,7 +97,7 @@ def _plan(given: argparse.Namespace) -> int:
 
     for chapter in chapters.find_all():
         reason = chapter.why_stale(chapter.parameters(given.profile, {}))
-        print(f"{chapter.name}: {reason or 'up to date'}")
+        _say(f"{chapter.name}: {reason or 'up to date'}")
     return 0
 
 
@@ -92,16 +111,18 @@ def _run(given: argparse.Namespace) -> int:
         raise ValueError(f"PARAMS must be quoted as in a shell ({error}), got {given.params!r}") from error
     from_file = parameters.from_file(given.file) if given.file else {}
     executed = chapters.rerun(given.chapter, from_file | parameters.pairs(words), given.profile)
-    print(f"executed: {executed}" if executed else f"falloff: failed: {given.chapter}",
-          file=sys.stdout if executed else sys.stderr)
-    return 0 if executed else 1
+    if executed:
+        _say(f"executed: {executed}")
+        return 0
+    print(f"falloff: failed: {given.chapter}", file=sys.stderr)
+    return 1
 
 
 def _record(given: argparse.Namespace) -> int:
     from falloff.study import recording
 
     for path in recording.write(given.profile, given.device, given.experiment or None):
-        print(f"recorded: {path}")
+        _say(f"recorded: {path}")
     return 0
 
 
@@ -112,15 +133,15 @@ def _verify(given: argparse.Namespace) -> int:
 
     found = recording.verify(given.profile, everything=given.all, device=given.device)
     rows = pd.DataFrame(found["runs"])
-    print(rows.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    _say(rows.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     known = claims.load()
     for name, claim in found["claims"].items():
         was = "" if claim["verdict"] == claim["recorded"] else f" (recorded: {claim['recorded']})"
-        print(f"{name}: {claim['verdict']}{was}, {claim['compared']} "
-              f"({claim['replayed']} of {claim['runs']} runs replayed). {known[name].claim}")
+        _say(f"{name}: {claim['verdict']}{was}, {claim['compared']} "
+             f"({claim['replayed']} of {claim['runs']} runs replayed). {known[name].claim}")
     said = {"runs": rows["verdict"].tolist(), "claims": [claim["compared"] for claim in found["claims"].values()]}
     for what, words in said.items():
-        print(f"{what}: {recording.counted(words)}")
+        _say(f"{what}: {recording.counted(words)}")
     return 1 if any("different" in words for words in said.values()) else 0
 
 
@@ -132,10 +153,11 @@ def _execute(given: argparse.Namespace) -> int:
     job = json.loads(given.job)
     _end_with_parent(job["parent"])
     try:
-        chapters.execute(job["name"], job["values"], Path(job["executed"]), job["profile"])
+        executed = os.fsdecode(os.fsencode(job["executed"]))  # as this process reads it: the other may know ASCII alone
+        chapters.execute(job["name"], job["values"], Path(executed), job["profile"])
     except PapermillExecutionError as error:
         trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).splitlines()
-        print(f"cell {error.exec_count}:\n{error.source}\n", *trace[-12:], sep="\n")
+        _say(f"cell {error.exec_count}:\n{error.source}\n", *trace[-12:])
         return 1
     return 0
 

@@ -64,9 +64,48 @@ def test_papermill_alone_stops_in_the_cell_that_checks(small, tmp_path):
     assert stopped.value.ename == "ValueError" and stopped.value.evalue == "steps must be in [1, 100], got 0"
 
 
+OWN = {  # what people set in the files that IPython runs as it starts
+    "ipython_dir/profile_default/startup/00-mine.py": 'DATA_DIR = "/data"\nsteps = 7\nchapters = torch = None\n',
+    "ipython_dir/profile_default/ipython_kernel_config.py": 'get_config().InteractiveShellApp.exec_lines = ["a = 1"]',
+    "start.py": "history_length = 1000\nIn = 3\n",
+}
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ({"seeds": [3]}, "5 [3]\n"), ({"stepss": 3}, "unknown parameter 'stepss' (did you mean 'steps'?); known: steps, "),
+])
+def test_what_a_users_own_files_set_is_no_parameter_and_a_misspelt_one_is_refused(
+    small, tmp_path, monkeypatch, given, said
+):
+    for name, text in OWN.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython_dir"))
+    monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "start.py"))
+    write_chapter(tmp_path, "01_small", VALIDATE, "print(steps, seeds)", parameters=PARAMETERS)
+    out = tmp_path / "out.ipynb"
+    try:
+        papermill.execute_notebook(Chapter("01_small").source, out, given, kernel_name="python3", progress_bar=False)
+        text = nbformat.read(out, as_version=4).cells[-1].outputs[0].text
+    except papermill.PapermillExecutionError as stopped:
+        text = stopped.evalue
+    assert text.startswith(said)
+
+
 def test_a_chapter_that_is_not_there_is_named(small):
-    with pytest.raises(ValueError, match=r"no chapter is named '01_smal' \(did you mean '01_small'\?\); known: 01_sm"):
-        chapters.validate("01_smal", {})
+    with pytest.raises(ValueError, match=r"no chapter is named '01_smaal' \(did you mean '01_small'\?\); known: 01_s"):
+        chapters.validate("01_smaal", {})
+
+
+def test_the_beginning_of_a_name_is_enough_where_no_other_begins_so(small, tmp_path):
+    write_chapter(tmp_path, "02_other")
+    write_chapter(tmp_path, "02_others")
+    assert chapters.find("01") == chapters.find("01_small") == Chapter("01_small")
+    assert chapters.find("02_other") == Chapter("02_other")  # a whole name, though another begins so
+    with pytest.raises(ValueError, match="2 chapters begin with '02'; known: 02_other, 02_others"):
+        chapters.find("02")
+    with pytest.raises(ValueError, match="no chapter is named ''"):
+        chapters.find("")
 
 
 def test_a_profile_gives_a_chapter_what_it_declares_and_what_is_given_goes_before_it(small, monkeypatch):

@@ -241,7 +241,18 @@ def test_a_write_that_fails_leaves_what_was_there_and_no_litter(tmp_path):
         raise RuntimeError
     assert target.read_text() == "first"
     assert listed(tmp_path) == ["deep/file"]
-    assert target.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o027, 0o022, 0o002])
+def test_a_file_and_its_folder_have_the_permissions_that_the_umask_gives(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with project.written(tmp_path / "deep" / "file") as temporary:
+            temporary.write_text("first")
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("deep", "deep/file")] == [
+        0o777 & ~umask, 0o666 & ~umask]
 
 
 def test_a_record_that_cannot_be_written_leaves_the_old_one(tmp_path, trained):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -130,16 +132,17 @@ def find_all() -> list[Chapter]:
 
 
 def find(name: str) -> Chapter:
-    """The chapter of that name.
+    """The chapter of that name, of which the beginning will do where no other begins so.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or several begin so.
     """
     known = [chapter.name for chapter in find_all()]
-    if name not in known:
-        hint = nearest(name, known)
-        raise ValueError(f"no chapter is named {name!r}{hint}; known: {', '.join(known)}")
-    return Chapter(name)
+    meant = [name] if name in known else [one for one in known if name and one.startswith(name)]
+    if len(meant) != 1:
+        which = f"{len(meant)} chapters begin with" if meant else "no chapter is named"
+        raise ValueError(f"{which} {name!r}{'' if meant else nearest(name, known)}; known: {', '.join(meant or known)}")
+    return Chapter(meant[0])
 
 
 def validate(name: str, namespace: dict[str, Any]) -> None:
@@ -150,15 +153,35 @@ def validate(name: str, namespace: dict[str, Any]) -> None:
 
     Args:
         name: of the chapter.
-        namespace: ``globals()`` there, with nothing in it yet but the parameters.
+        namespace: ``globals()`` there, with nothing in it yet but the parameters. In IPython it may hold more: what a
+            start-up file of the user sets is no parameter, and is left as it is.
 
     Raises:
         ValueError, FileNotFoundError: as for :meth:`Chapter.parameters`, in the same words.
     """
     kinds = (bool, int, float, str, list, tuple, dict, type(None))
-    given = {word: value for word, value in namespace.items()
-             if isinstance(value, kinds) and not word.startswith("_") and word not in ("In", "Out")}
-    namespace.update(find(name).parameters("quick", given))
+    chapter, cells = find(name), _cells_run(namespace)
+    names = namespace if cells is None else {*chapter.schema(), *_set_by(cells)} & namespace.keys()
+    given = {word: namespace[word] for word in names
+             if isinstance(namespace[word], kinds) and not word.startswith("_") and word not in ("In", "Out")}
+    namespace.update(chapter.parameters("quick", given))
+
+
+def _cells_run(namespace: Mapping[str, Any]) -> list[str] | None:
+    """The cells that the IPython of this namespace has run, without the user's start-up files; None for no IPython."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell.history_manager.input_hist_parsed if shell is not None and shell.user_ns is namespace else None
+
+
+def _set_by(cells: Iterable[str]) -> Iterator[str]:
+    """The names that are set by cells which only set plain values, as the parameters cell and papermill's own."""
+    for cell in cells:
+        with suppress(SyntaxError):  # what only IPython understands
+            lines = ast.parse(cell).body
+            nodes = [node for line in lines for node in ast.walk(line)]
+            if (all(isinstance(line, (ast.Assign, ast.AnnAssign)) for line in lines)
+                    and not any(isinstance(node, ast.Attribute) for node in nodes)):
+                yield from (node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
 
 
 def _imported(cells: list[nbformat.NotebookNode]) -> set[str]:

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,10 @@ from falloff.chapters.stamp import export_figures, provenance, provenance_cell
 from falloff.project import clear, commit, project_root, written
 
 log = logging.getLogger(__name__)
+
+# What people set for the Python that they type into; a chapter is run without it, and in UTF-8.
+_PERSONAL = {"PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONWARNINGS", "PYTHONIOENCODING", "MPLBACKEND", "MATPLOTLIBRC",
+             "JUPYTER_PATH"}
 
 
 def build(profile: str = "quick", names: Sequence[str] | None = None) -> list[str]:
@@ -62,9 +67,9 @@ def rerun(name: str, given: Mapping[str, object], profile: str = "quick") -> Pat
     executed = chapter.executed
     if values != chapter.parameters(profile, {}):
         label = digests.of_text(json.dumps(values, sort_keys=True))[:8]
-        executed = executed_folder().parent / "variants" / f"{name}-{label}.ipynb"
+        executed = executed_folder().parent / "variants" / f"{chapter.name}-{label}.ipynb"
     reason = chapter.why_stale(values, executed)
-    log.info("%s: %s", name, reason or "up to date")
+    log.info("%s: %s", chapter.name, reason or "up to date")
     if reason and _execute_all({chapter: (values, executed)}, profile):
         return None
     return executed
@@ -125,13 +130,17 @@ def _execute_all(todo: Mapping[Chapter, tuple[Mapping[str, Any], Path]], profile
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(len(todo)))  # left last: it waits for what the others stop
         address, children = stack.enter_context(engine.cluster(devices)), stack.enter_context(_children())
+        fresh = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         for chapter, (values, executed) in todo.items():
             job = json.dumps({"name": chapter.name, "values": dict(values), "executed": str(executed),
                               "profile": profile, "parent": os.getpid()})
             # One thread: the workers are to have the cores, and sums must not depend on how many there are.
-            environment = os.environ | {engine.SCHEDULER: address, "OMP_NUM_THREADS": "1", progress.STYLE: "lines"}
-            # A kernel stands in another folder than what was typed.
-            environment |= {"FALLOFF_ROOT": str(project_root().absolute()), "FALLOFF_DATA": str(sets.root())}
+            environment = {name: value for name, value in os.environ.items() if name not in _PERSONAL} | {
+                engine.SCHEDULER: address, "OMP_NUM_THREADS": "1", progress.STYLE: "lines", "PYTHONUTF8": "1",
+                "IPYTHONDIR": f"{fresh}/{chapter.name}",  # whose start-up files would run in the kernel
+                # A kernel stands in another folder than what was typed.
+                "FALLOFF_ROOT": str(project_root().absolute()), "FALLOFF_DATA": str(sets.root()),
+            }
             children[chapter.name] = subprocess.Popen(
                 [sys.executable, "-m", "falloff.cli", "execute", job], env=environment, encoding="utf-8",
                 errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

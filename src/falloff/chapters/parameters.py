@@ -109,19 +109,32 @@ def parse(declared: Mapping[str, Parameter], given: Mapping[str, object]) -> dic
 
 
 def pairs(words: Iterable[str]) -> dict[str, str]:
-    """``name=value`` words as a mapping.
+    """``name=value`` words as a mapping; a space beside the "=" or behind a comma does no harm.
 
     Raises:
         ValueError: a word has no "=" or a name comes twice.
     """
     found = {}
-    for word in words:
+    for word in _joined(words):
         name, equals, value = word.partition("=")
         if not equals or not name:
             raise ValueError(f"parameters are written name=value, got {word!r}")
         if name in found:
             raise ValueError(f"parameter {name!r} is given twice")
         found[name] = value
+    return found
+
+
+def _joined(words: Iterable[str]) -> list[str]:
+    """``name = 1, 2``, which is several words, as the one that is meant."""
+    found: list[str] = []
+    for word in words:
+        before = found[-1] if found else ""
+        begun = before.count("=") == 1 and before.endswith(("=", ",")) and "=" not in word
+        if begun or (word.startswith("=") and before and "=" not in before):
+            found[-1] += word
+        else:
+            found.append(word)
     return found
 
 
