@@ -68,7 +68,8 @@ def train(run: Run, checkpoint: Checkpoint | None = None) -> Record:
             record of one that was never stopped, but for its wall time, which is that of all its parts.
 
     Raises:
-        ValueError: the device or the data set is not there or not as described.
+        ValueError: the device or the data set is not there or not as described; nothing is labelled in the training
+            split; or the loss refuses what it is given.
         FloatingPointError: the loss or a weight became NaN or infinite; the message names the step.
         RuntimeError: the losses' compiled form failed.
     """
@@ -103,6 +104,8 @@ def train(run: Run, checkpoint: Checkpoint | None = None) -> Record:
             try:
                 terms = system.loss(outputs, truth, counted)
             except ValueError as error:
+                if all(bool(torch.isfinite(one).all()) for one in outputs.values()):
+                    raise
                 raise FloatingPointError(f"training diverged at step {step}: {error}") from error
             value = sum(terms.values())
             optimizer.zero_grad(set_to_none=True)

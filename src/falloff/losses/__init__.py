@@ -10,12 +10,14 @@ from dataclasses import MISSING, fields
 
 from falloff import checks
 from falloff.losses.autograd import compiler_works
-from falloff.losses.base import PointLoss
+from falloff.losses.base import PointLoss, check_declared
+from falloff.losses.counting import count
 from falloff.losses.cross_entropy import BCE, SoftBCE, WeightedBCE, bce, weighted_bce
 from falloff.losses.distance import DistanceAware, DistanceMapBCE, distance_aware, distance_map_bce
 from falloff.losses.focal_loss import Focal, focal
 from falloff.losses.overlap import Dice, Tversky, dice, tversky
 from falloff.losses.pixelwise import PixelLoss
+from falloff.losses.regression import at_points
 from falloff.losses.soft_focal import QualityFocal, Varifocal, quality_focal, varifocal
 from falloff.losses.softmax import SoftmaxDistanceAware, softmax_distance_aware
 from falloff.losses.spatial import DSNT, SpatialJS, SpatialKL, dsnt, soft_argmax, spatial_js, spatial_kl
@@ -24,8 +26,8 @@ from falloff.losses.starts import best_constant, prior_bias
 from falloff.losses.wing import AdaptiveWing, adaptive_wing
 
 __all__ = [
-    "PixelLoss", "PointLoss", "adaptive_wing", "bce", "best_constant", "compiler_works", "dice", "distance_aware",
-    "distance_map_bce", "dsnt", "find", "focal", "make", "mse", "names", "options", "prior_bias",
+    "PixelLoss", "PointLoss", "adaptive_wing", "at_points", "bce", "best_constant", "compiler_works", "count", "dice",
+    "distance_aware", "distance_map_bce", "dsnt", "find", "focal", "make", "mse", "names", "options", "prior_bias",
     "quality_focal", "soft_argmax", "softmax_distance_aware", "spatial_js", "spatial_kl", "tversky", "varifocal",
     "weighted_bce", "weighted_mse",
 ]
@@ -69,11 +71,13 @@ def find(name: str) -> type[PointLoss]:
     Raises:
         ValueError: no loss has this name (the message gives the nearest), or there is no such module, or no such name
             in it.
-        TypeError: what has this name is no subclass of :class:`PointLoss`.
+        TypeError: what has this name is no subclass of :class:`PointLoss`, or one with options of its own that is no
+            dataclass.
     """
     loss = checks.choose("loss", name, _FAMILY)
     if not (isinstance(loss, type) and issubclass(loss, PointLoss)):
         raise TypeError(f"loss {name!r} must be a subclass of falloff.losses.PointLoss, got {loss!r}")
+    check_declared(loss)
     return loss
 
 

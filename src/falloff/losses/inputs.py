@@ -5,35 +5,45 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from falloff.losses.autograd import is_readable
+from falloff.losses.autograd import is_plain, is_readable
 from falloff.points import Points
 
 
-def check_logits(logits: object, points: object, mask: object) -> None:
+def check_logits(logits: object, points: object, name: str = "logits") -> None:
     """Raise unless these fit a call of :class:`falloff.losses.PointLoss`: types, dtypes and shapes."""
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         kind = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
-        raise TypeError(f"logits must be a floating point tensor, got {kind}")
+        raise TypeError(f"{name} must be a floating point tensor, got {kind}")
     if logits.ndim not in (4, 5):
         raise ValueError(
-            f"logits must have shape (batch, classes, height, width) or, for a volume, (batch, classes, depth, "
+            f"{name} must have shape (batch, classes, height, width) or, for a volume, (batch, classes, depth, "
             f"height, width), got {tuple(logits.shape)}"
         )
     if not isinstance(points, Points):
         raise TypeError(f"points must be falloff.points.Points, got {type(points).__name__}")
     if len(points) != len(logits):
-        raise ValueError(f"logits hold {len(logits)} images, points {len(points)}: the two must be equal")
-    if mask is None:
-        return
+        raise ValueError(f"{name} hold {len(logits)} images, points {len(points)}: the two must be equal")
+
+
+def check_mask(mask: object, shape: tuple[int, ...]) -> None:
+    """Raise unless a mask is bool and fits maps of a shape."""
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise TypeError(f"mask must be a bool tensor, got {kind}")
-    fits = mask.ndim == logits.ndim and all(m in (1, n) for m, n in zip(mask.shape, logits.shape, strict=True))
-    if not fits:
+    if not (mask.ndim == len(shape) and all(m in (1, n) for m, n in zip(mask.shape, shape, strict=True))):
         raise ValueError(
-            f"mask must have as many axes as the logits {tuple(logits.shape)}, each as long or of length 1, as in "
-            f"(batch, 1, height, width); got {tuple(mask.shape)}"
+            f"mask must have as many axes as the logits {shape}, each as long or of length 1, as in (batch, 1, height, "
+            f"width); got {tuple(mask.shape)}"
         )
+
+
+def refuse_probabilities(logits: Tensor) -> None:
+    """Raise ValueError where autograd says that logits are the output of a sigmoid or softmax, clamped or not."""
+    made_by = logits.grad_fn if is_plain() else None
+    if type(made_by).__name__ == "ClampBackward1" and made_by is not None:
+        made_by = made_by.next_functions[0][0]
+    if (name := type(made_by).__name__.removesuffix("Backward0")) in ("Sigmoid", "Softmax", "LogSoftmax"):
+        raise ValueError(f"logits must be what comes before the sigmoid, got the output of a {name.lower()}")
 
 
 def check_finite(logits: Tensor, mask: Tensor | None) -> None:

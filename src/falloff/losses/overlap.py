@@ -12,8 +12,9 @@ from torch import Tensor
 from falloff import heatmaps
 from falloff.checks import check_at_least_zero, check_positive
 from falloff.losses.autograd import work_dtype
-from falloff.losses.base import PointLoss, near_points
+from falloff.losses.base import PointLoss, check_labelled, near_points
 from falloff.losses.inputs import check_map
+from falloff.losses.normalizers import Normalizer
 from falloff.points import Points
 
 
@@ -27,7 +28,9 @@ class Tversky(PointLoss):
 
     ``alpha`` prices false positives, ``beta`` false negatives, both at least 0; ``smooth`` :math:`s > 0` defines it
     where nothing is labelled. ``points.weight`` :math:`w` counts a pixel :math:`1 + y (w - 1)` times in every sum, with
-    w of the point nearest to it.
+    w of the point nearest to it. There is no normaliser: on processes of as many images each, the mean is that of all.
+    Its parts are what is missed, :math:`\\beta \\sum (1 - p)\\,y`, and what is false, :math:`\\alpha \\sum p\\,(1 - y)`,
+    over the same denominator.
 
     For a soft target it is smallest at p = 1 where y is high and at p = 0 where it is low, never at p = y: the overlap
     of a blurred target is not a probability.
@@ -43,7 +46,8 @@ class Tversky(PointLoss):
     above_zero = ("smooth", "sigma")
     at_least_zero = ("alpha", "beta")
 
-    def _total(self, logits: Tensor, points: Points, mask: Tensor | None) -> Tensor:
+    def _sums(self, logits: Tensor, points: Points, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Of p y, p and y in each image, ``(B,)``."""
         near, heat = near_points(logits, points, mask, self.sigma)
         x = logits.to(work_dtype(logits))
         p = torch.sigmoid(x if mask is None else torch.where(mask, x, 0.0))
@@ -55,10 +59,20 @@ class Tversky(PointLoss):
 
         predicted = (p if mask is None else torch.where(mask, p, 0.0)).flatten(1).sum(1) + summed(more * at_points)
         both, labelled = summed((1 + more) * heat * at_points), summed((1 + more) * heat)
-        return _index_loss(both, predicted, labelled, self.alpha, self.beta, self.smooth).sum() / max(1, len(x))
+        return both, predicted, labelled
+
+    def _total(self, logits: Tensor, points: Points, mask: Tensor | None) -> Tensor:
+        sums = self._sums(logits, points, mask)
+        return _index_loss(*sums, self.alpha, self.beta, self.smooth) / max(1, len(logits))
+
+    def _parts(self, logits: Tensor, points: Points, mask: Tensor | None, **normalizer: Normalizer) -> Tensor:
+        both, predicted, labelled = self._sums(logits, points, mask)
+        missed, false = self.beta * (labelled - both), self.alpha * (predicted - both)
+        return torch.stack([missed, false], 1) / ((both + missed + false + self.smooth) * max(1, len(logits)))[:, None]
 
     def best_constant(self, points: Points, size: tuple[int, ...], classes: int) -> float:
         """The label frequency's: one constant everywhere overlaps best at p = 0 or 1, where nothing is learnt."""
+        check_labelled(points)
         heat = heatmaps.render(points, size, classes, self.sigma)
         return math.log(max(float(heat.mean()), 1e-6)) - math.log1p(-min(float(heat.mean()), 1 - 1e-6))
 

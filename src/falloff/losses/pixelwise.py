@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from falloff import heatmaps
 from falloff.heatmaps import Window
 from falloff.losses.autograd import Charge, drawn_weights, elementwise, is_channels_last, targets, total, work_dtype
-from falloff.losses.base import NormalizedLoss, halved, kept_points
+from falloff.losses.base import NormalizedLoss, check_labelled, check_start, halved, kept_points
+from falloff.losses.normalizers import Normalizer
 from falloff.points import Points
 
 
@@ -53,28 +54,39 @@ class PixelLoss(NormalizedLoss):
         return None
 
     def elementwise(
-        self, logits: Float[Tensor, "batch classes *size"], points: Points
+        self, logits: Float[Tensor, "batch classes *size"], points: Points, *,
+        mask: Bool[Tensor, "..."] | None = None, stride: int | float = 1, normalizer: Normalizer | None = None,
     ) -> Float[Tensor, "batch classes *size"]:
-        """The loss of each pixel, from dense maps: what a call sums, but for masks and weights of points."""
-        maps = (points, tuple(logits.shape[2:]), logits.shape[1])
-        heat = Window.of(*maps, self.width, kind=self.kind).draw(points).to(logits.dtype)
-        value = elementwise(self.charge, logits, heat, heatmaps.positives(*maps))
-        weight = self.pixel_weight(heat)
-        return value if weight is None else value * weight
+        """What each pixel adds to the loss, from dense maps. Arguments and errors: as for a call.
+
+        The sum over a pixel and a batch is that of a call; ``normalizer=1`` gives the bare charges.
+        """
+        given = {} if normalizer is None else {"normalizer": self._checked(normalizer)}
+        points, mask = self._ready(logits, points, mask, stride)
+        shares = self._shares(logits, points, mask, **given)
+        heat, positive, weight = self._targets(self._window(logits, points), points, shares.dtype)
+        x = logits.to(shares.dtype).flatten(1)
+        x = x if mask is None else torch.where(mask.flatten(1), x, 0.0)
+        value = elementwise(self.charge, x, heat, positive) * shares[:, None]
+        value = (value if weight is None else value * weight).view(logits.shape)
+        return value if mask is None else torch.where(mask, value, 0.0)
 
     def best_constant(self, points: Points, size: tuple[int, ...], classes: int) -> float:
+        check_labelled(points)
         window = Window.of(points, size, classes, self.width, kind=self.kind, marked=self.marked)
-        index, value = window.pixels(points)
-        marks = window.merged(index, value)
-        shares = replace(self).shares(points.valid.sum(1).to(marks.dtype), marks.numel())  # a running mean of its own
-        heat, positive, weight = targets(self, window, marks, drawn_weights(window, points, index, value, marks))
-        weight = shares[:, None].expand(marks.shape) if weight is None else shares[:, None] * weight
+        heat, positive, weight = self._targets(window, points, points.xy.dtype)
+        # A copy has a running mean of its own.
+        shares = replace(self).shares(points.valid.sum(1).to(heat.dtype), heat.numel())
+        weight = shares[:, None].expand(heat.shape) if weight is None else shares[:, None] * weight
         # Pixels far from points are all alike: one stands for them.
-        near = marks > 0
-        nothing = marks.new_zeros(1)
+        near = heat > 0
+        nothing = heat.new_zeros(1)
         kinds = torch.cat([heat[near], nothing]), torch.cat([positive[near], nothing > 0])
         weights = torch.cat([weight[near], weight[~near].sum().view(1)])
-        return halved(lambda x: (weights * self.charge(torch.full_like(weights, x), *kinds)[1]).sum(), *self._range)
+        found = halved(lambda x: (weights * self.charge(torch.full_like(weights, x), *kinds)[1]).sum(), *self._range)
+        if self.is_probability:
+            check_start(found)
+        return found
 
     @property
     def width(self) -> float | None:
@@ -86,10 +98,28 @@ class PixelLoss(NormalizedLoss):
         """Where the best constant lies."""
         return -40.0, 40.0
 
-    def _total(self, logits: Tensor, points: Points, mask: Tensor | None) -> Tensor:
-        size, classes = tuple(logits.shape[2:]), logits.shape[1]
-        window = Window.of(points, size, classes, self.width, kind=self.kind, marked=self.marked,
-                           channels_last=is_channels_last(logits))
+    def _window(self, logits: Tensor, points: Points, channels_last: bool = False) -> Window:
+        learned = points.sigma is not None and points.sigma.requires_grad and torch.is_grad_enabled()
+        if learned and (self.width is None or self.kind != "gaussian"):
+            raise ValueError(f"{self.name} draws no Gaussian around points: points.sigma, which requires a "
+                             "gradient, would get none")
+        return Window.of(points, tuple(logits.shape[2:]), logits.shape[1], self.width, kind=self.kind,
+                         marked=self.marked, channels_last=channels_last)
+
+    def _targets(self, window: Window, points: Points, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The rendered map, the labelled pixels and the pixels' weights, each ``(B, pixels)``."""
+        index, value = window.pixels(points)
+        value = value.to(dtype)
+        marks = window.merged(index, value)
+        return targets(self, window, marks, drawn_weights(window, points, index, value, marks))
+
+    def _shares(self, logits: Tensor, points: Points, mask: Tensor | None, **normalizer: Normalizer) -> Tensor:
         labelled = kept_points(points, mask).sum(1).to(work_dtype(logits))
-        kept = logits.numel() if mask is None else mask.sum()
-        return total(self, logits, window, points, self.shares(labelled, kept), mask).sum()
+        return self.shares(labelled, logits.numel() if mask is None else mask.sum(), **normalizer)
+
+    def _parts(self, logits: Tensor, points: Points, mask: Tensor | None, **normalizer: Normalizer) -> Tensor:
+        window = self._window(logits, points, is_channels_last(logits))
+        return total(self, logits, window, points, self._shares(logits, points, mask, **normalizer), mask)
+
+    def _total(self, logits: Tensor, points: Points, mask: Tensor | None, **normalizer: Normalizer) -> Tensor:
+        return self._parts(logits, points, mask, **normalizer).sum(1)

@@ -11,9 +11,10 @@ from torch import Tensor
 from falloff.checks import check_at_least_zero
 from falloff.heatmaps import Window
 from falloff.losses.autograd import elementwise, work_dtype
-from falloff.losses.base import NormalizedLoss, halved, kept_points
+from falloff.losses.base import NormalizedLoss, check_labelled, check_start, halved, kept_points
 from falloff.losses.distance import distance_aware_charge
 from falloff.losses.inputs import check_bool_map, check_map
+from falloff.losses.normalizers import Normalizer
 from falloff.losses.sigmoid import focused_1
 from falloff.points import Points
 
@@ -47,7 +48,10 @@ class SoftmaxDistanceAware(NormalizedLoss):
     above_zero = ("sigma",)
     at_least_zero = ("alpha", "beta")
 
-    def _total(self, logits: Tensor, points: Points, mask: Tensor | None) -> Tensor:
+    def _charges(
+        self, logits: Tensor, points: Points, mask: Tensor | None, **normalizer: Normalizer
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What each image is charged at its points and elsewhere, and its share, each ``(B,)``."""
         if mask is not None and mask.shape[1] > 1 and mask.stride(1) != 0:  # not expanded from one class
             raise ValueError("softmax-distance-aware: mask must be the same for all classes: (B, 1, H, W)")
         size, classes = tuple(logits.shape[2:]), logits.shape[1]
@@ -68,7 +72,15 @@ class SoftmaxDistanceAware(NormalizedLoss):
         charge = charge if heaviest is None else charge * heaviest.to(charge.dtype)
         charge = torch.where(counts & ~again, charge, 0.0).sum(1)
         kept = logits[:, 0].numel() if mask is None else mask[:, 0].sum()
-        return ((background + charge) * self.shares(counts.sum(1).to(x.dtype), kept)).sum()
+        return charge, background, self.shares(counts.sum(1).to(x.dtype), kept, **normalizer)
+
+    def _total(self, logits: Tensor, points: Points, mask: Tensor | None, **normalizer: Normalizer) -> Tensor:
+        charge, background, share = self._charges(logits, points, mask, **normalizer)
+        return (background + charge) * share
+
+    def _parts(self, logits: Tensor, points: Points, mask: Tensor | None, **normalizer: Normalizer) -> Tensor:
+        charge, background, share = self._charges(logits, points, mask, **normalizer)
+        return torch.stack([charge * share, background * share], 1)
 
     def scores(self, logits: Tensor) -> Tensor:
         """The probability of each class, background left out: softmax over the class axis (1) and a logit of 0."""
@@ -76,13 +88,16 @@ class SoftmaxDistanceAware(NormalizedLoss):
         return torch.softmax(torch.cat([logits, background], 1), 1)[:, :-1]
 
     def best_constant(self, points: Points, size: tuple[int, ...], classes: int) -> float:
+        check_labelled(points)
         loss = replace(self)  # a copy has a running mean of its own
 
         def slope(x: float) -> Tensor:
             logit = torch.full((), x, device=points.xy.device, requires_grad=True)
             return torch.autograd.grad(loss(logit.expand(len(points), classes, *size), points), logit)[0]
 
-        return halved(slope, -40.0, 40.0)
+        found = halved(slope, -40.0, 40.0)
+        check_start(found)
+        return found
 
 
 def softmax_distance_aware(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from falloff.checks import check_at_least_zero
 from falloff.losses.autograd import is_readable, work_dtype
 from falloff.losses.base import PointLoss, kept_points, near_points
 from falloff.losses.inputs import check_finite, check_map
+from falloff.losses.normalizers import Normalizer, check_normalizer
 from falloff.points import Points
 
 
@@ -26,7 +28,9 @@ class SpatialKL(PointLoss):
 
     with y the heatmap of width ``sigma``. A map without a point that counts has no target and does not count: this
     loss places points and says nothing of whether there is one. The weights of a map's points, averaged, multiply its
-    divergence.
+    divergence. All of the loss is "positives" of its parts. A call's ``normalizer`` is a number, what the sum over maps
+    is divided by: that of their labelled maps on all processes; where a map has one point at most,
+    :func:`falloff.losses.count` gives it.
 
     Smallest, and 0, where p = t.
 
@@ -37,10 +41,20 @@ class SpatialKL(PointLoss):
     name = "spatial-kl"
     above_zero = ("sigma",)
 
-    def _total(self, logits: Tensor, points: Points, mask: Tensor | None) -> Tensor:
+    def _checked(self, normalizer: Normalizer) -> Normalizer:
+        check_normalizer("normalizer", normalizer, ())
+        return normalizer
+
+    def _parts(self, logits: Tensor, points: Points, mask: Tensor | None, **normalizer: Normalizer) -> Tensor:
+        value = self._total(logits, points, mask, **normalizer)
+        return torch.stack([value, torch.zeros_like(value)], 1)
+
+    def _total(
+        self, logits: Tensor, points: Points, mask: Tensor | None, normalizer: Normalizer | None = None
+    ) -> Tensor:
         divergence, labelled = self._divergence(self._readied(logits, mask), points, mask)
         weight = _map_weight(points, kept_points(points, mask), labelled)
-        return (torch.where(labelled, divergence, 0.0) * weight).sum() / labelled.sum().clamp(min=1)
+        return _mean(torch.where(labelled, divergence, 0.0) * weight, labelled, normalizer)
 
     def _readied(self, logits: Tensor, mask: Tensor | None) -> Tensor:
         """Logits in the dtype of the work, whose softmax is 0 under a mask."""
@@ -60,11 +74,11 @@ class SpatialKL(PointLoss):
         target = heat / torch.where(total > 0, total, 1.0)[row]
         log_p = x.reshape(-1)[near.index] - torch.logsumexp(rows, 1)[row]
         counted = near.counts & (target > 0)
-        part, rest = self._parts(torch.where(counted, target, 1.0), log_p)
+        part, rest = self._by_pixel(torch.where(counted, target, 1.0), log_p)
         divergence = rest + rows.new_zeros(len(rows)).index_add(0, row, torch.where(counted, part, 0.0))
         return divergence.view(x.shape[:2]), (total > 0).view(x.shape[:2])
 
-    def _parts(self, target: Tensor, log_p: Tensor) -> tuple[Tensor, float]:
+    def _by_pixel(self, target: Tensor, log_p: Tensor) -> tuple[Tensor, float]:
         """What each pixel near points adds, and what a map has without them."""
         return target * (torch.log(target) - log_p), 0.0
 
@@ -94,7 +108,7 @@ class SpatialJS(SpatialKL):
 
     name = "spatial-js"
 
-    def _parts(self, target: Tensor, log_p: Tensor) -> tuple[Tensor, float]:
+    def _by_pixel(self, target: Tensor, log_p: Tensor) -> tuple[Tensor, float]:
         p = torch.exp(log_p)
         log_m = torch.log((p + target) / 2)
         # Where the target is 0, p log(p / m) is p log 2: all p sum to 1, and those near points are put right.
@@ -143,7 +157,7 @@ class DSNT(SpatialJS):
     :class:`SpatialJS` and ``regularisation`` :math:`\\lambda \\ge 0`. Each class has at most one point in an image.
 
     Raises:
-        ValueError: a class has several points in one image.
+        ValueError: a class has several points in one image (a call that is being compiled leaves them out).
 
     Smallest where the mean of p lies on the point and p has the Gaussian's shape.
 
@@ -155,8 +169,12 @@ class DSNT(SpatialJS):
     name = "dsnt"
     at_least_zero = ("regularisation",)
 
-    def _total(self, logits: Tensor, points: Points, mask: Tensor | None) -> Tensor:
-        if points.crowded():
+    def _total(
+        self, logits: Tensor, points: Points, mask: Tensor | None, normalizer: Normalizer | None = None
+    ) -> Tensor:
+        if torch.compiler.is_compiling():  # nothing can be refused there by its value
+            points = points.where(_alone(points, logits.shape[1]))
+        elif points.crowded():
             raise ValueError("dsnt needs at most one point of each class in an image; one image has "
                              f"{points.extent.max_per_class}")
         x = self._readied(logits, mask)
@@ -169,7 +187,7 @@ class DSNT(SpatialJS):
         per_map = distance + self.regularisation * divergence[image, points.label]
         counts = kept_points(points, mask) & labelled[image, points.label]
         weight = 1.0 if points.weight is None else points.weight.to(per_map.dtype)
-        return (torch.where(counts, per_map, 0.0) * weight).sum() / counts.sum().clamp(min=1)
+        return _mean(torch.where(counts, per_map, 0.0) * weight, counts, normalizer)
 
 
 def soft_argmax(logits: Float[Tensor, "batch classes *size"]) -> Float[Tensor, "batch classes axes"]:
@@ -210,3 +228,16 @@ def _map_weight(points: Points, counts: Tensor, labelled: Tensor) -> Tensor | fl
     nothing, counted = points.weight.new_zeros(labelled.shape), counts.to(points.weight.dtype)
     total = nothing.scatter_add(1, points.label, points.weight * counted)
     return total / nothing.scatter_add(1, points.label, counted).clamp(min=1)
+
+
+def _alone(points: Points, classes: int) -> Tensor:
+    """Which points have no other of their class in their image, ``(B, N)``."""
+    none = torch.zeros(len(points), classes, dtype=torch.int64, device=points.xy.device)
+    return none.scatter_add(1, points.label, points.valid.long()).gather(1, points.label) <= 1
+
+
+def _mean(value: Tensor, counts: Tensor, divisor: Any) -> Tensor:
+    """What each row adds to the mean of the values that count, ``(B,)``."""
+    if divisor is None:
+        divisor = counts.sum().clamp(min=1)
+    return value.sum(1) / (divisor.detach().reshape(()) if isinstance(divisor, Tensor) else divisor)

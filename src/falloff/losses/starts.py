@@ -43,7 +43,8 @@ def best_constant(loss: PointLoss, points: Points, size: tuple[int, ...], classe
         classes: number of maps per image.
 
     Raises:
-        ValueError: a point outside the picture or a label outside ``[0, classes)``.
+        ValueError: no point counts; a point outside the picture or a label outside ``[0, classes)``; no finite constant
+            is best, since options leave out one side (focal loss with ``alpha`` 0 or 1).
     """
     if not isinstance(loss, PointLoss):
         raise TypeError(f"loss must come from losses.make(...), got {loss!r}")

@@ -64,9 +64,8 @@ class Heatmap(System):
         return Prediction(found.at_stride(1 / self.stride), scores, self.stride)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What is no weight: how many points are read, and the loss's state."""
-        return {"count": self.count, **self.criterion.state_dict()}
+        """What is no tensor: how many points are read."""
+        return {"count": self.count}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.count = state["count"]
-        self.criterion.load_state_dict(state)
