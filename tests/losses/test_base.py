@@ -3,12 +3,25 @@
 import pytest
 import torch
 from equations import sigmoid
-from family import CLASSES, LARGE, NAMES, PROBABLE, SIZE, gradient, scene, with_
+from family import CLASSES, LARGE, NAMES, NORMALIZED, PIXEL, PROBABLE, SIZE, gradient, scene, with_
 from scenes import none, one
+from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.autograd import gradcheck, gradgradcheck
 
-from falloff import losses
+from falloff import heatmaps, losses
 from falloff.points import Points
+
+HARD = ["bce", "weighted-bce", "focal", "distance-map-bce"]  # no Gaussian around a point
+MASK = torch.ones(2, 1, *SIZE, dtype=torch.bool)
+MASK[0, :, 2:4, 3:] = False
+MASK[1, :, :2] = False
+
+
+def own_slopes(loss, logit):
+    """What a loss says its slopes are at a pixel of label 0, and at a point's own."""
+    x, kind = torch.tensor([logit, logit]), torch.tensor([0.0, 1.0])
+    return loss.charge(x, kind, kind > 0)[1].tolist()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -23,9 +36,9 @@ def test_confident_maps_have_finite_losses_from_the_points(name, logit, dtype):
     if (name, dtype) != ("weighted-mse", torch.float16) or abs(logit) < 1e4:  # there it is 220,000, past float16
         assert torch.isfinite(logits.grad).all()
     if name in PROBABLE:  # pixels far away are labelled 0, the point's own 1
-        full = 0.75 if name == "varifocal" else 1.0
-        assert float(logits.grad[0, 1, 0, 0]) == (full if logit > 0 else 0.0)
-        assert (float(logits.grad[0, 0, 4, 2]) < 0) == (logit < 0)
+        far, own = own_slopes(losses.make(name), logit)
+        assert float(logits.grad[0, 1, 0, 0]) == pytest.approx(far, rel=1e-2)
+        assert (float(logits.grad[0, 0, 4, 2]) < 0) == (own < 0)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -204,3 +217,219 @@ def test_the_same_call_twice_gives_the_same_numbers(name):
     logits, points = scene(shape=LARGE)
     first, second = (gradient(losses.make(name), logits, points) for _ in range(2))
     assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
+
+
+def points_at_stride(stride):
+    """Points of an image whose maps are those of a scene, on its borders too."""
+    width, height = SIZE[1] * stride, SIZE[0] * stride
+    xy = [[[stride * 1.3, stride * 2.1], [width - 0.5, height - 1.0]], [[-0.5, 3.0]]]
+    points = Points.from_lists([(xy[0], [0, 1]), (xy[1], [1])])
+    by_hand = Points((points.xy + 0.5) / stride - 0.5, points.label, points.valid)
+    return points, by_hand
+
+
+@pytest.mark.parametrize("stride", [2, 4, 2.5])
+@pytest.mark.parametrize("name", NAMES)
+def test_at_a_stride_points_lie_where_their_pixel_of_the_image_lies(name, stride):
+    logits, _ = scene()
+    points, by_hand = points_at_stride(stride)
+    found = gradient(losses.make(name), logits, points, stride=stride)
+    wanted = gradient(losses.make(name), logits, by_hand)
+    assert float(found[0]) == pytest.approx(float(wanted[0]), rel=1e-5)
+    assert torch.allclose(found[1], wanted[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("mask", [None, MASK])
+@pytest.mark.parametrize("name", NAMES)
+def test_images_and_parts_sum_to_the_loss_and_to_its_gradient(name, mask):
+    logits, points = scene(torch.float64)
+    points = with_(points, weight=torch.tensor([[2.0, 0.5], [3.0, 1.0]]))
+    loss = losses.make(name)
+    value, slope = gradient(loss, logits, points, mask=mask)
+    each = loss(logits, points, mask=mask, reduction="none")
+    parts = loss(logits, points, mask=mask, parts=True)
+    both = loss(logits, points, mask=mask, reduction="none", parts=True)
+    assert each.shape == both["positives"].shape == both["background"].shape == (2,)
+    assert parts.keys() == both.keys() == {"positives", "background"}
+    for split in (each, torch.stack([*parts.values()]), torch.stack([*both.values()])):
+        assert float(split.sum()) == pytest.approx(float(value), rel=1e-12)
+        assert torch.allclose(torch.autograd.grad(split.sum(), logits)[0], slope, rtol=1e-9, atol=1e-12)
+    assert torch.allclose(both["positives"] + both["background"], each, rtol=1e-12)
+    assert min(float(part) for part in parts.values()) >= 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_an_image_adds_depends_on_that_image_alone_but_for_the_normaliser(name):
+    logits, points = scene(torch.float64)
+    mean_over_images = name in ("dice", "tversky")
+    fixed = {} if mean_over_images else {"normalizer": 1}
+    each = losses.make(name)(logits, points, reduction="none", **fixed)
+    for i in range(2):
+        alone = float(losses.make(name)(logits[i : i + 1], points[i : i + 1], **fixed))
+        assert float(each[i]) == pytest.approx(alone / (2 if mean_over_images else 1), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", PIXEL)
+def test_the_positives_are_what_is_charged_at_the_pixels_nearest_to_points(name):
+    logits, points = scene(torch.float64)
+    dense = losses.make(name).elementwise(logits, points)
+    labelled = heatmaps.positives(points, SIZE, CLASSES)
+    parts = losses.make(name)(logits, points, parts=True)
+    assert float(parts["positives"]) == pytest.approx(float(dense[labelled].sum()), rel=1e-9)
+    assert float(parts["background"]) == pytest.approx(float(dense[~labelled].sum()), rel=1e-9)
+
+
+def test_a_part_can_be_weighed_by_itself():
+    logits, points = scene(torch.float64)
+    loss = losses.make("distance-aware")
+    parts = loss(logits, points, parts=True)
+    (slope,) = torch.autograd.grad(3 * parts["positives"] + parts["background"], logits)
+    labelled = heatmaps.positives(points, SIZE, CLASSES)
+    _, plain = gradient(loss, logits, points)
+    assert torch.allclose(slope, torch.where(labelled, 3 * plain, plain))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("dice", "tversky")])
+def test_a_calls_normaliser_takes_the_place_of_the_losss_own(name):
+    logits, points = scene(torch.float64)
+    default = losses.make(name)(logits, points)  # divided by the three points, or maps
+    for number in (2, 2.0, torch.tensor(2), torch.tensor([2.0])):
+        assert float(losses.make(name)(logits, points, normalizer=number)) == pytest.approx(float(default) * 3 / 2)
+    if name in NORMALIZED:
+        made = losses.make(name, normalizer="pixels")(logits, points)
+        assert float(losses.make(name)(logits, points, normalizer="pixels")) == float(made)
+        assert losses.make(name, normalizer=losses.count(points)) == losses.make(name, normalizer=3.0)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("name", "given", "named"), [
+    ("bce", {"reduction": "mean"}, "reduction must be one of sum, none, got 'mean'"),
+    ("bce", {"stride": 0}, "stride must be finite and above 0, got 0"),
+    ("bce", {"normalizer": "image"}, None),
+    ("bce", {"normalizer": "images"}, "normalizer must be one of points, image, pixels, or a number above 0, got 'im"),
+    ("bce", {"normalizer": "running"}, "normalizer must be one of points, image, pixels, or a number above 0, got 'ru"),
+    ("bce", {"normalizer": torch.zeros(())}, "normalizer must be one of .* got 0.0"),
+    ("bce", {"normalizer": torch.tensor(torch.nan)}, "normalizer must be .* got nan"),
+    ("bce", {"normalizer": torch.ones(2)}, "normalizer must be"),
+    ("bce", {"normalizer": True}, "normalizer must be .* got True"),
+    ("spatial-kl", {"normalizer": "points"}, "normalizer must be a number above 0, got 'points'"),
+    ("dice", {"normalizer": 3}, "dice takes no normalizer, got 3"),
+])
+def test_bad_arguments_of_a_call_are_named(name, given, named):
+    logits, points = scene()
+    if named is None:
+        losses.make(name)(logits, points, **given)
+        return
+    with pytest.raises(ValueError, match=named):
+        losses.make(name)(logits, points, **given)
+
+
+WIDTHS = {
+    "one": torch.tensor([[0.8, 1.7], [1.2, 1.0]]),
+    "along axes": torch.tensor([[[0.8, 1.1], [1.7, 0.9]], [[1.2, 2.0], [1.0, 1.0]]]),
+    "covariance": torch.tensor([[[1.0, 0.3], [0.3, 2.0]], [[1.5, -0.2], [-0.2, 1.0]]]).expand(2, 2, 2, 2),
+}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_learned_width_gets_the_gradient_of_finite_differences_or_is_refused(name, width):
+    logits, points = scene(torch.float64)
+    points = Points(points.xy.double(), points.label, points.valid)
+
+    def value(sigma, mask=None):
+        sigma = (sigma + sigma.mT) / 2 if sigma.ndim == 4 else sigma
+        return losses.make(name)(logits.detach(), with_(points, sigma=sigma), mask=mask)
+
+    sigma = WIDTHS[width].double().requires_grad_()
+    if name in HARD:
+        with pytest.raises(ValueError, match=f"{name} draws no Gaussian .* points.sigma, which requires a gradient"):
+            value(sigma)
+        with torch.no_grad():
+            assert torch.isfinite(value(sigma))
+        return
+    assert gradcheck(value, [sigma], atol=1e-5)
+    assert gradcheck(lambda s: value(s, MASK), [sigma], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in PIXEL if name not in HARD])
+def test_a_learned_width_gets_the_same_gradient_from_large_maps(name):
+    logits, points = scene(shape=LARGE)
+    sigma = WIDTHS["one"].clone().requires_grad_()
+    value = losses.make(name)(logits, with_(points, sigma=sigma))
+    slopes = torch.autograd.grad(value, [logits, sigma])
+    value = losses.make(name)(logits.double(), with_(points, sigma=sigma.double()))
+    exact = torch.autograd.grad(value, [logits, sigma])
+    assert all(torch.allclose(*pair, rtol=1e-3, atol=1e-5) for pair in zip(slopes, exact, strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_compiled_call_leaves_out_what_an_eager_one_refuses(name):
+    logits, _ = scene()
+    xy = torch.tensor([[[1.3, 2.0], [30.0, 4.0], [3.0, 1.0], [4.0, -0.6]],
+                       [[4.0, 0.0], [2.0, 2.0], [-3.0, 1.0], [0.0, 0.0]]])
+    label = torch.tensor([[0, 1, CLASSES, 1], [1, 0, 0, 0]])
+    valid = torch.tensor([[True, True, True, True], [True, False, True, False]])
+    points, kept = Points(xy, label, valid), torch.zeros(2, 4, dtype=torch.bool)
+    kept[:, 0] = True
+    loss = losses.make(name)
+    with pytest.raises(ValueError, match=r"outside the picture|is not in"):
+        loss(logits, points)
+    wanted = gradient(loss, logits, Points(xy, label, kept))
+    torch.compiler.reset()
+    step = torch.compile(lambda x, points: loss(x, points), fullgraph=True, backend="aot_eager")
+    value = step(logits, points)
+    assert float(value) == pytest.approx(float(wanted[0]), rel=1e-6)
+    assert torch.allclose(torch.autograd.grad(value, logits)[0], wanted[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["distance-aware", "softmax-distance-aware", "dice", "dsnt"])
+def test_all_arguments_of_a_call_can_be_compiled(name):
+    logits, _ = scene()
+    points, _ = points_at_stride(4)
+    loss = losses.make(name)
+    torch.compiler.reset()
+    graphs = CompileCounterWithBackend("aot_eager")
+
+    def called(x, points):
+        return loss(x, points, stride=4, mask=MASK, parts=True, reduction="none")
+
+    step = torch.compile(called, fullgraph=True, backend=graphs)
+    for batch in (points, Points(points.xy * 0.5, points.label, points.valid)):
+        eager, compiled = called(logits, batch), step(logits, batch)
+        assert all(torch.allclose(eager[part], compiled[part], rtol=1e-5) for part in ("positives", "background"))
+    assert graphs.frame_count == 1
+
+
+def test_another_normaliser_in_each_step_is_no_other_graph():
+    logits, points = scene()
+    loss = losses.make("distance-aware")
+    for kind, most in ((torch.tensor, 1), (float, 2)):  # a number that changes becomes an input of the second graph
+        torch.compiler.reset()
+        graphs = CompileCounterWithBackend("aot_eager")
+        step = torch.compile(lambda x, points, n: loss(x, points, normalizer=n), fullgraph=True, backend=graphs)
+        for number in (30.0, 31.0, 7.5, 2.0):
+            wanted = float(loss(logits, points, normalizer=number))
+            assert float(step(logits, points, kind(number))) == pytest.approx(wanted, rel=1e-6)
+        assert graphs.frame_count <= most
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loss_is_a_module_without_parameters_and_equal_by_its_options(name):
+    loss = losses.make(name)
+    net = nn.ModuleDict({"loss": loss})
+    assert loss == losses.make(name) and hash(loss) == hash(losses.make(name))
+    assert not list(net.parameters()) and not net.state_dict()
+    assert net.train(False).double()["loss"] is loss and not loss.training
+    with pytest.raises(AttributeError, match="cannot assign"):
+        loss.name = "other"
+
+
+def test_the_outputs_of_a_sigmoid_are_no_logits():
+    logits, points = scene()
+    p = torch.sigmoid(logits)
+    for made in (p, p.clamp(1e-4, 1 - 1e-4), torch.softmax(logits, 1), torch.log_softmax(logits, 1)):
+        with pytest.raises(ValueError, match=r"logits must be what comes before the sigmoid, got the output of a"):
+            losses.make("distance-aware")(made, points)
+        assert torch.isfinite(losses.make("mse")(made, points))  # a raw output may come from one
+    assert torch.isfinite(losses.make("distance-aware")(2 * p - 1, points))

@@ -118,21 +118,24 @@ def test_nothing_reads_a_value_on_a_device():
     assert maps.grad.shape == maps.shape
 
 
+MAPS = torch.zeros(1, 2, *SIZE)
+HERE = one(1.0, 1.0)
+
+
 @pytest.mark.bad_input
 @pytest.mark.parametrize(("maps", "points", "target", "given", "error", "named"), [
-    (torch.zeros(1, 2, 6, 8).long(), one(1.0, 1.0), "offset", {}, TypeError, "maps must be a floating point tensor"),
-    (torch.zeros(2, 6, 8), one(1.0, 1.0), "offset", {}, ValueError, "maps must have shape"),
-    (torch.zeros(1, 2, 6, 8), one(9.0, 1.0), "offset", {}, ValueError, "outside the picture"),
-    (torch.zeros(1, 2, 6, 8), one(1.0, 1.0), "sise", {}, ValueError, "target must be one of offset, got 'sise'"),
-    (torch.zeros(1, 3, 6, 8), one(1.0, 1.0), "offset", {}, ValueError, r"target must have shape .* \(1, 1, 3\) .* \(1, 1, 2\)"),
-    (torch.zeros(1, 2, 6, 8), one(1.0, 1.0), "offset", {"beta": -1.0}, ValueError, "beta must be finite and at least 0"),
-    (torch.zeros(1, 2, 6, 8), one(1.0, 1.0), "offset", {"normalizer": "pixels"}, ValueError,
-     "normalizer must be one of points, image, or a number above 0, got 'pixels'"),
-    (torch.zeros(1, 2, 6, 8), one(1.0, 1.0), "offset", {"reduction": "mean"}, ValueError, "reduction must be one of sum, none"),
-    (torch.zeros(1, 2, 6, 8), one(1.0, 1.0), "offset", {"mask": torch.ones(1, 1, 5, 8).bool()}, ValueError, "mask must have"),
-    (torch.zeros(1, 2, 6, 8), one(1.0, 1.0), torch.full((1, 1, 2), torch.nan), {}, ValueError,
-     "target must be finite where a point counts: image 0, point 0 has"),
-    (torch.full((1, 2, 6, 8), torch.inf), one(1.0, 1.0), "offset", {}, ValueError, "maps must be finite where a point"),
+    (MAPS.long(), HERE, "offset", {}, TypeError, "maps must be a floating point tensor"),
+    (MAPS[0], HERE, "offset", {}, ValueError, "maps must have shape"),
+    (MAPS, one(9.0, 1.0), "offset", {}, ValueError, "outside the picture"),
+    (MAPS, one(1.0, 1.0, label=2), "offset", {"mask": torch.ones(1, 2, 1, 1).bool()}, ValueError, "label 2 is not in"),
+    (MAPS, HERE, "sise", {}, ValueError, "target must be one of offset, got 'sise'"),
+    (MAPS[:, :1], HERE, "offset", {}, ValueError, r"target must have shape .* \(1, 1, 1\) .* \(1, 1, 2\)"),
+    (MAPS, HERE, "offset", {"beta": -1.0}, ValueError, "beta must be finite and at least 0"),
+    (MAPS, HERE, "offset", {"normalizer": "pixels"}, ValueError, "normalizer must be one of points, image, or a"),
+    (MAPS, HERE, "offset", {"reduction": "mean"}, ValueError, "reduction must be one of sum, none"),
+    (MAPS, HERE, "offset", {"mask": torch.ones(1, 1, 5, 8).bool()}, ValueError, "mask must have"),
+    (MAPS, HERE, torch.full((1, 1, 2), torch.nan), {}, ValueError, "target must be finite .* image 0, point 0 has"),
+    (MAPS + torch.inf, HERE, "offset", {}, ValueError, "maps must be finite where a point counts: image 0, point 0"),
 ])
 def test_bad_arguments_are_named(maps, points, target, given, error, named):
     with pytest.raises(error, match=named):

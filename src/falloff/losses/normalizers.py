@@ -26,7 +26,7 @@ def check_normalizer(name: str, value: Any, known: Iterable[str] = NAMES) -> Non
         if not is_readable(value):  # looking would make an accelerator wait
             return
         value = value.item()
-    if not (is_number(value) and math.isfinite(value) and value > 0):
+    if not (is_number(value) and 0 < value < math.inf):  # a compiler follows no isfinite of a number that changes
         names = f"one of {', '.join(known)}, or " if known else ""
         raise ValueError(f"{name} must be {names}a number above 0, got {value!r}")
 
