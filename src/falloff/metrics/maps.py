@@ -34,10 +34,11 @@ def presence_auroc(scores: Scores, truth: Points, *, mask: Mask | None = None) -
     if bool(present.all()) or not bool(present.any()):
         return math.nan
     if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        scores = scores.masked_fill(~mask, -torch.inf)
     highest = scores.flatten(2).amax(2)
     _refuse_nan(highest)
-    return float(roc_auc_score(present.flatten().cpu(), highest.flatten().float().cpu()))
+    _, place = highest.unique(return_inverse=True)  # their order is all that counts, and has no infinity
+    return float(roc_auc_score(present.flatten().cpu(), place.flatten().cpu()))
 
 
 def class_accuracy(scores: Scores, truth: Points) -> float:
