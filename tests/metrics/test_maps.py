@@ -103,6 +103,10 @@ def test_scores_that_are_no_maps_of_these_images_are_named(metric):
         metric(torch.ones(2, 2, 4, 4, dtype=torch.int64), truth)
     with pytest.raises(ValueError, match=r"scores must have shape .*, got \(2, 2\)"):
         metric(torch.rand(2, 2), truth)
+    for mask in (torch.ones(2, 1, 4, 4), torch.ones(1, 1, 4, 4, dtype=torch.bool)):
+        if metric is not metrics.class_accuracy:
+            with pytest.raises(ValueError, match=r"mask must be bool \(2, 1, 4, 4\), got"):
+                metric(torch.rand(2, 2, 4, 4), truth, mask=mask)
     scores = torch.rand(2, 2, 4, 4)
     scores[1, 0, 1, 1] = math.nan
     with pytest.raises(ValueError, match="scores hold NaN in image 1"):

@@ -27,7 +27,7 @@ def presence_auroc(scores: Scores, truth: Points, *, mask: Mask | None = None) -
     The area under the ROC curve over all (image, class) pairs; NaN when every class is in every image, or none in any.
     Pixels where ``mask`` is False do not count.
     """
-    scores = _checked(scores, truth)
+    scores = _checked(scores, truth, mask)
     present = torch.zeros(scores.shape[:2], dtype=torch.uint8, device=scores.device)
     image, point = truth.valid.nonzero(as_tuple=True)
     present[image, truth.label[image, point]] = 1
@@ -58,7 +58,7 @@ def mean_scores(scores: Scores, truth: Points, *, mask: Mask | None = None) -> t
 
     NaN where there is no such pixel. Pixels where ``mask`` is False do not count.
     """
-    scores = _checked(scores, truth)
+    scores = _checked(scores, truth, mask)
     index = torch.zeros_like(truth.label[truth.valid])
     for axis, length in zip(_pixels(scores, truth), scores.shape, strict=True):
         index = index * length + axis
@@ -75,7 +75,7 @@ def mean_scores(scores: Scores, truth: Points, *, mask: Mask | None = None) -> t
     return at_sum / labelled if labelled else math.nan, (total - at_sum) / others if others else math.nan
 
 
-def _checked(scores: Tensor, truth: Points) -> Tensor:
+def _checked(scores: Tensor, truth: Points, mask: Tensor | None = None) -> Tensor:
     """The scores without the graph of the net that gave them, if every point has a place in its class's map."""
     if not isinstance(scores, Tensor) or not scores.is_floating_point():
         raise TypeError("scores must be a floating point tensor")
@@ -83,6 +83,9 @@ def _checked(scores: Tensor, truth: Points) -> Tensor:
         raise ValueError(f"scores must have shape (batch, classes, height, width), got {tuple(scores.shape)}")
     if len(scores) != len(truth):
         raise ValueError(f"scores holds {len(scores)} images, truth {len(truth)}: the two must be equal")
+    shape = (len(scores), 1, *scores.shape[2:])
+    if mask is not None and (mask.dtype != torch.bool or mask.shape != shape):
+        raise ValueError(f"mask must be bool {shape}, got {mask.dtype} {tuple(mask.shape)}")
     check_labels("truth", truth, scores.shape[1])
     truth.check_inside(scores.shape[2:], scores.shape[1])
     return scores.detach()
