@@ -27,6 +27,8 @@ def test_scores_outside_0_and_1_and_empty_bins_are_defined():
     assert found.count.tolist() == [1, 0, 0, 1]
     assert found.share[1:3].isnan().all()
     assert found.error == pytest.approx(0.5)
+    endless = scored([(0.0, 0.0, 0, math.inf), (5.0, 5.0, 0, -math.inf)])
+    assert metrics.reliability(endless, labelled([(0.0, 0.0, 0)]), radius=1.0, bins=4).share[[0, 3]].tolist() == [0, 1]
     assert metrics.reliability(scored([]), labelled([(0.0, 0.0, 0)]), radius=1.0).error == 0.0
 
 

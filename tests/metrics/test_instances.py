@@ -85,6 +85,22 @@ def test_of_one_instance_in_an_image_the_distance_is_one_minus_its_oks(seed):
     torch.testing.assert_close(found[:, 0, 0], expected)
 
 
+@pytest.mark.parametrize("nothing", [0.0, math.nan])
+def test_the_scale_of_instances_counts_where_they_show_key_points(nothing):
+    # The first image has nobody, the second one person of 10 x 10 pixels, the third one whose scale is not known.
+    visible = torch.tensor([[[True]], [[True]], [[True]]])
+    valid = torch.tensor([[False], [True], [True]])
+    at = torch.zeros(3, 1, 1, 2)
+    people = Points(at[:, :, 0], torch.zeros(3, 1, dtype=torch.int64), valid, torch.ones(3, 1),
+                    extra={"keypoints": at, "visible": visible, "scale": torch.tensor([[nothing], [10.0], [nothing]])})
+    distance = metrics.oks_distance(0.5)
+    assert metrics.match(people[:2], people[:2], radius=0.5, distance=distance).truth.tolist() == [[-1], [0]]
+    with pytest.raises(ValueError, match=f"truth must carry a 'scale' .*, got {nothing} in image 2"):
+        metrics.match(people, people, radius=0.5, distance=distance)
+    hidden = replace(people, extra=people.extra | {"visible": torch.tensor([[[True]], [[True]], [[False]]])})
+    assert metrics.match(people, hidden, radius=0.5, distance=distance).truth.tolist() == [[-1], [0], [-1]]
+
+
 @pytest.mark.bad_input
 def test_what_is_missing_of_instances_is_named():
     keypoints = labelled([(0.0, 0.0, 0), (1.0, 1.0, 0)])

@@ -138,6 +138,36 @@ def test_volumes_are_measured_along_three_axes():
     assert metrics.keypoint_distances(predicted, truth).tolist() == [[3.0]]
 
 
+@pytest.mark.parametrize("nothing", [0.0, -1.0, math.nan, math.inf])
+def test_an_image_without_key_points_does_not_count_whatever_its_scale(nothing):
+    # The first and the last image have a key point, 5 px off in units of 10 and exact in units of 2.
+    predicted = scored([(3.0, 4.0, 0, 0.9)], [(1.0, 1.0, 0, 0.9)], [], [(7.0, 7.0, 0, 0.9)])
+    truth = labelled([(0.0, 0.0, 0)], [], [], [(7.0, 7.0, 0)])
+    scale = torch.tensor([10.0, nothing, nothing, 2.0])
+    assert metrics.pck(predicted, truth, threshold=scale / 4) == 1 / 2
+    assert metrics.pckh(predicted, truth, head_size=scale, fraction=0.25) == 1 / 2
+    assert metrics.pckh(predicted, truth, head_size=scale) == 1
+    assert metrics.nme(predicted, truth, scale=scale) == (5 / 10 + 0) / 2
+    found = metrics.oks(predicted, truth, scale=scale, kappa=0.5)
+    assert found[[0, 3]].tolist() == pytest.approx([math.exp(-0.5), 1]) and found[[1, 2]].isnan().all()
+    nobody = labelled([], [], [], [])
+    assert math.isnan(metrics.nme(predicted, nobody, scale=torch.full((4,), nothing)))
+    assert metrics.oks(predicted, nobody, scale=torch.full((4,), nothing), kappa=0.5).isnan().all()
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.bad_input
+def test_a_scale_that_counts_is_refused_with_its_image(bad):
+    predicted = scored([], [(3.0, 4.0, 0, 0.9)], [(3.0, 4.0, 0, 0.9)])
+    truth, scale = labelled([], [(0.0, 0.0, 0)], [(0.0, 0.0, 0)]), torch.tensor([bad, 1.0, bad])
+    for metric, name in ((metrics.pck, "threshold"), (metrics.pckh, "head_size"), (metrics.nme, "scale"),
+                         (partial(metrics.oks, kappa=1.0), "scale")):
+        with pytest.raises(ValueError, match=f"{name} must be finite and above 0, got {bad} for image 2"):
+            metric(predicted, truth, **{name: scale})
+    with pytest.raises(ValueError, match=f"kappa must be finite and above 0, got {bad} for class 1"):
+        metrics.oks(predicted, truth, scale=1.0, kappa=torch.tensor([1.0, bad]))
+
+
 KEYPOINT_METRICS = [
     metrics.keypoint_distances,
     partial(metrics.pck, threshold=1.0),

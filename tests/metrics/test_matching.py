@@ -1,7 +1,11 @@
 import itertools
 import math
+import subprocess
+import sys
+import textwrap
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -11,6 +15,8 @@ from scenes import none
 from scipy.optimize import linear_sum_assignment
 
 from falloff import metrics
+from falloff.metrics import matching
+from falloff.metrics.ranking import duplicates_of
 from falloff.points import Points
 
 
@@ -168,6 +174,129 @@ def test_any_distance_can_match_and_nan_matches_nothing():
     assert metrics.brier(predicted, truth, radius=1.0, distance=along_x) == pytest.approx((0.01 + 0.64 + 0.09) / 3)
     assert metrics.confusion(predicted, truth, radius=1.0, classes=2, distance=along_x).trace() == 2
     assert metrics.duplicates(predicted, truth, radius=4.0, distance=along_x) == 0
+
+
+def crowd(seed, batch=3, most=9):
+    """Points on a coarse grid with few scores, so that distances and scores tie, and padding between valid points."""
+    rng = np.random.default_rng(seed)
+    sides = []
+    for count in rng.integers(0, most + 1, size=2):
+        xy, label = rng.integers(0, 5, size=(batch, count, 2)) / 2, rng.integers(0, 2, size=(batch, count))
+        sides.append((xy, label, rng.random(label.shape) < 0.7))
+    score = rng.integers(0, 4, size=sides[0][2].shape) / 4
+    score[score == 0] = -np.inf
+    return sides, score
+
+
+def as_points(sides, score):
+    predicted, truth = ([torch.from_numpy(part) for part in side] for side in sides)
+    return Points(*predicted, torch.from_numpy(score)), Points(*truth)
+
+
+def greedy_one_by_one(sides, score, radius):
+    """(labelled point, distance, whether one was near) of each prediction, in NumPy, one image and turn at a time."""
+    (xy, label, valid), (true_xy, true_label, true_valid) = sides
+    which, apart, near = np.full(valid.shape, -1), np.full(valid.shape, np.nan), np.zeros(valid.shape, bool)
+    for b in range(len(xy)):
+        free = true_valid[b].copy()
+        for m in sorted(np.flatnonzero(valid[b]), key=lambda m, b=b: (-score[b, m], m)):
+            distance = np.sqrt(((true_xy[b] - xy[b, m]) ** 2).sum(-1))
+            reached = (true_label[b] == label[b, m]) & (distance <= radius)
+            near[b, m] = (reached & true_valid[b]).any()
+            if (reached & free).any():
+                n = np.where(reached & free, distance, np.inf).argmin()  # of equals the first
+                which[b, m], apart[b, m], free[n] = n, distance[n], False
+    return which, apart, near
+
+
+@pytest.mark.parametrize("block", [1, 5, matching.BLOCK])
+@pytest.mark.parametrize("distance", [metrics.euclidean, lambda predicted, truth: metrics.euclidean(predicted, truth)])
+@given(seed=SEEDS, radius=st.sampled_from([0.4, 0.5, 1.0, 2.0, 1e300]))
+def test_ties_go_to_the_earlier_whatever_is_looked_at_together(distance, block, seed, radius):
+    case = crowd(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matching, "BLOCK", block)
+        found = metrics.match(*as_points(*case), radius=radius, distance=distance)
+    which, apart, near = greedy_one_by_one(*case, radius)
+    assert found.truth.tolist() == which.tolist() and found.near.tolist() == near.tolist()
+    np.testing.assert_allclose(found.distance.numpy(), apart, rtol=1e-15)
+    assert duplicates_of(found) == (near & (which < 0)).sum()
+
+
+@pytest.mark.parametrize("distance", [metrics.euclidean, lambda predicted, truth: metrics.euclidean(predicted, truth)])
+@given(seed=SEEDS)
+def test_hungarian_matches_each_image_as_if_it_were_alone(distance, seed):
+    predicted, truth = random_case(seed, batch=4, most=7)
+    together = metrics.match(predicted, truth, radius=2.0, method="hungarian", distance=distance)
+    for b in range(4):
+        alone = metrics.match(predicted[b:b + 1], truth[b:b + 1], radius=2.0, method="hungarian")
+        assert torch.equal(alone.truth[0], together.truth[b])
+
+
+def test_a_distance_gets_what_is_there_and_never_more_than_a_block(monkeypatch):
+    monkeypatch.setattr(matching, "BLOCK", 12)
+    shapes = []
+
+    def recorded(predicted, truth):
+        assert predicted.score is not None and predicted.extra["size"].shape[:2] == predicted.label.shape
+        shapes.append((*predicted.label.shape, truth.label.shape[1]))
+        return metrics.euclidean(predicted, truth)
+
+    counts = [(1, 2), (7, 5), (0, 3), (2, 2), (2, 0)]  # predictions and labelled points of each image
+    predicted = scored(*([(float(i), 0.0, 0, 0.5)] * m for i, (m, _) in enumerate(counts)))
+    predicted = Points(predicted.xy, predicted.label, predicted.valid, predicted.score,
+                       extra={"size": torch.ones(5, 7, 2)})
+    truth = labelled(*([(float(i), 0.0, 0)] * n for i, (_, n) in enumerate(counts)))
+    found = metrics.match(predicted, truth, radius=1.0, distance=recorded)
+    assert found.found.sum(1).tolist() == [min(pair) for pair in counts]
+    assert shapes == [(1, 1, 2), (1, 2, 5), (1, 2, 5), (1, 2, 5), (1, 1, 5), (2, 2, 3), (1, 2, 0)]
+
+
+def test_an_error_of_a_distance_says_from_where_images_are_counted(monkeypatch):
+    monkeypatch.setattr(matching, "BLOCK", 1)
+
+    def refusing(predicted, truth):
+        if predicted.xy[0, 0, 0] == 2:
+            raise ValueError("image 0 is bad")
+        return metrics.euclidean(predicted, truth)
+
+    predicted = scored([(0.0, 0.0, 0, 0.5)], [(1.0, 0.0, 0, 0.5)], [(2.0, 0.0, 0, 0.5)])
+    truth = labelled(*([(0.0, 0.0, 0)] for _ in range(3)))
+    with pytest.raises(ValueError, match=r"image 0 is bad \(images are counted from image 2 on\)"):
+        metrics.match(predicted, truth, radius=1.0, distance=refusing)
+
+
+@pytest.mark.parametrize("measured", [
+    "metrics.average_precision(found, truth, radius=3.0)",
+    "metrics.average_precision(found, truth, radius=3.0, distance=lambda *two: metrics.euclidean(*two))",
+    "metrics.match(found, truth, radius=3.0, method='hungarian')",
+    "metrics.duplicates(found, truth, radius=300.0)",
+    "metrics.keypoint_distances(found, keypoints)",
+])
+def test_memory_does_not_grow_with_the_longest_image(measured):
+    # One image of 1,000 points and 39 of 5: the distances of the pairs that exist take 8 MB, of the padded 320.
+    script = f"""
+        import resource
+        import torch
+        from falloff import metrics
+        from falloff.points import Points
+        torch.set_num_threads(1)
+        xy = [torch.rand(1000 if image == 0 else 5, 2) * 1000 for image in range(40)]
+        one_class = [torch.zeros(len(part), dtype=torch.int64) for part in xy]
+        found = Points.from_lists([(p, c, torch.rand(len(p))) for p, c in zip(xy, one_class)])
+        truth = Points.from_lists(list(zip(xy, one_class)))
+        keypoints = Points.from_lists([(p, torch.arange(len(p))) for p in xy])
+        whole = found, truth, keypoints
+        found, truth, keypoints = (points[1:2] for points in whole)
+        {measured}  # what any call needs
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        found, truth, keypoints = whole
+        {measured}
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    """
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True,
+                           env={"PYTHONPATH": ":".join(sys.path), "FALLOFF_COMPILE": "0"})
+    assert float(ended.stdout) < 80
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,19 @@ def test_a_metric_against_radius():
     assert metrics.against_radius(metrics.f1, predicted, truth, radii=[]) == []
 
 
+def test_hits_are_counted_and_not_summed_as_floats(monkeypatch):
+    # A GPU refuses the running sum of floats where algorithms must be deterministic.
+    cumsum = torch.Tensor.cumsum
+
+    def exact(tensor, *args, **kwargs):
+        assert not tensor.is_floating_point()
+        return cumsum(tensor, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "cumsum", exact)
+    curve = metrics.precision_recall(*random_case(0), radius=2.0)
+    assert curve.precision.dtype == curve.recall.dtype == torch.float64
+
+
 @given(SEEDS)
 def test_more_points_are_found_at_a_larger_radius_by_hungarian_matching(seed):
     predicted, truth = random_case(seed)

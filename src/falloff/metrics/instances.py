@@ -83,8 +83,9 @@ def oks_distance(kappa: float | Float[Tensor, " classes"]) -> Distance:
         visible, scale = truth.extra["visible"], truth.extra["scale"].double()
         bad = (truth.valid & visible.any(-1) & ~(torch.isfinite(scale) & (scale > 0))).nonzero().tolist()
         if bad:
-            raise ValueError("truth must have a 'scale' in extra that is finite and above 0 where an instance shows key "
-                             f"points, got {float(scale[tuple(bad[0])])} in image {bad[0][0]}")
+            image, instance = bad[0]
+            raise ValueError(f"truth must carry a 'scale' that is finite and above 0 with each instance that shows key "
+                             f"points, got {float(scale[image, instance])} in image {image}")
         each = checked_values("kappa", kappa, truth, visible.shape[-1]) if isinstance(kappa, Tensor) else kappa
         apart = predicted.extra["keypoints"][:, :, None].double() - truth.extra["keypoints"][:, None].double()
         length = torch.linalg.vector_norm(apart, dim=-1)

@@ -27,17 +27,18 @@ def presence_auroc(scores: Scores, truth: Points, *, mask: Mask | None = None) -
     The area under the ROC curve over all (image, class) pairs; NaN when every class is in every image, or none in any.
     Pixels where ``mask`` is False do not count.
     """
-    scores = _checked(scores, truth)
+    scores = _checked(scores, truth, mask)
     present = torch.zeros(scores.shape[:2], dtype=torch.uint8, device=scores.device)
     image, point = truth.valid.nonzero(as_tuple=True)
     present[image, truth.label[image, point]] = 1
     if bool(present.all()) or not bool(present.any()):
         return math.nan
     if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        scores = scores.masked_fill(~mask, -torch.inf)
     highest = scores.flatten(2).amax(2)
     _refuse_nan(highest)
-    return float(roc_auc_score(present.flatten().cpu(), highest.flatten().float().cpu()))
+    _, place = highest.unique(return_inverse=True)  # their order is all that counts, and has no infinity
+    return float(roc_auc_score(present.flatten().cpu(), place.flatten().cpu()))
 
 
 def class_accuracy(scores: Scores, truth: Points) -> float:
@@ -57,7 +58,7 @@ def mean_scores(scores: Scores, truth: Points, *, mask: Mask | None = None) -> t
 
     NaN where there is no such pixel. Pixels where ``mask`` is False do not count.
     """
-    scores = _checked(scores, truth)
+    scores = _checked(scores, truth, mask)
     index = torch.zeros_like(truth.label[truth.valid])
     for axis, length in zip(_pixels(scores, truth), scores.shape, strict=True):
         index = index * length + axis
@@ -74,7 +75,7 @@ def mean_scores(scores: Scores, truth: Points, *, mask: Mask | None = None) -> t
     return at_sum / labelled if labelled else math.nan, (total - at_sum) / others if others else math.nan
 
 
-def _checked(scores: Tensor, truth: Points) -> Tensor:
+def _checked(scores: Tensor, truth: Points, mask: Tensor | None = None) -> Tensor:
     """The scores without the graph of the net that gave them, if every point has a place in its class's map."""
     if not isinstance(scores, Tensor) or not scores.is_floating_point():
         raise TypeError("scores must be a floating point tensor")
@@ -82,6 +83,9 @@ def _checked(scores: Tensor, truth: Points) -> Tensor:
         raise ValueError(f"scores must have shape (batch, classes, height, width), got {tuple(scores.shape)}")
     if len(scores) != len(truth):
         raise ValueError(f"scores holds {len(scores)} images, truth {len(truth)}: the two must be equal")
+    shape = (len(scores), 1, *scores.shape[2:])
+    if mask is not None and (mask.dtype != torch.bool or mask.shape != shape):
+        raise ValueError(f"mask must be bool {shape}, got {mask.dtype} {tuple(mask.shape)}")
     check_labels("truth", truth, scores.shape[1])
     truth.check_inside(scores.shape[2:], scores.shape[1])
     return scores.detach()
