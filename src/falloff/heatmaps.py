@@ -28,9 +28,8 @@ class Window:
     ``size`` are the maps' lengths, (height, width) or (depth, height, width), ``classes`` their number per image, and
     ``reach`` how many pixels the window extends to each side of the pixel nearest to the point. ``kind`` is "pixel" (1
     at that pixel alone), "gaussian" of width ``sigma`` (points that carry their own keep it), or "cone" (falling
-    linearly from 1 to 0 at a distance of ``sigma`` pixels). With ``marked`` the nearest pixel gets 2, which lets one
-    map tell labelled pixels and nearness to them. With ``channels_last`` the class is the last axis of the flat index,
-    not the first. With ``any_class`` all points go into one map, whatever their label.
+    linearly from 1 to 0 at a distance of ``sigma`` pixels). With ``channels_last`` the class is the last axis of the
+    flat index, not the first. With ``any_class`` all points go into one map, whatever their label.
     """
 
     size: tuple[int, ...]
@@ -38,13 +37,12 @@ class Window:
     reach: int
     kind: Kind
     sigma: float | None
-    marked: bool = False
     channels_last: bool = False
     any_class: bool = False
 
     @classmethod
     def of(cls, points: Points, size: Sequence[int], classes: int, sigma: float | None, *, kind: Kind = "gaussian",
-           marked: bool = False, channels_last: bool = False, any_class: bool = False) -> Window:
+           channels_last: bool = False, any_class: bool = False) -> Window:
         """The window that reaches as far as its values do; ``sigma`` None is the nearest pixel alone.
 
         Raises:
@@ -58,16 +56,12 @@ class Window:
             points.check_inside(size, classes)
         classes = 1 if any_class else classes
         if sigma is None:
-            return cls(size, classes, 0, "pixel", None, marked, channels_last, any_class)
+            return cls(size, classes, 0, "pixel", None, channels_last, any_class)
         if kind == "cone":
             reach = math.ceil(sigma - 0.5)
-        elif points.sigma is None:
-            reach = _reach(sigma, points.xy.dtype)
-        else:  # a few sizes only: a compiled loss is compiled once for each
-            exact = _reach(points.widest_sigma(), points.xy.dtype)
-            step = max(4, 1 << max(0, exact.bit_length() - 2))
-            reach = -(-exact // step) * step
-        return cls(size, classes, min(reach, max(size) - 1), kind, sigma, marked, channels_last, any_class)
+        else:
+            reach = _reach(sigma if points.sigma is None else points.widest_sigma(), points.xy.dtype)
+        return cls(size, classes, min(reach, max(size) - 1), kind, sigma, channels_last, any_class)
 
     def pixels(self, points: Points) -> tuple[Tensor, Tensor]:
         """Flat index within its image's maps of each pixel in each point's window, and the value there.
@@ -78,9 +72,10 @@ class Window:
         axes = len(self.size)
         offset = torch.arange(-self.reach, self.reach + 1, device=points.xy.device)
         lengths = self.size[::-1]  # of x, y, ...: coordinates and lengths are named in opposite orders
-        index: Any = 0  # tensors from the first axis on, here and below
-        middle: Any = True
         stride = self.classes if self.channels_last else 1
+        own = 1 if self.channels_last else math.prod(lengths)  # of a class
+        # The class first and the rows last: all but the last addition are of a row's size.
+        index = _spread(points.label * (0 if self.any_class else own), axes)
         gap, inside = [], []
         for axis, (x, length) in enumerate(zip(points.xy.unbind(-1), lengths, strict=True)):
             at = nearest_pixel(x, length)[..., None] + offset
@@ -88,14 +83,25 @@ class Window:
             stride *= length
             gap.append(_spread(at - x[..., None], axes, axis))
             inside.append(_spread((at >= 0) & (at < length), axes, axis))
-            middle = middle & _spread((offset == 0)[None, None], axes, axis)
-        if not self.any_class:
-            index = index + _spread(points.label, axes) * (1 if self.channels_last else stride)
         inside[0] = inside[0] & _spread(points.valid, axes)
-        value = self._value(points, gap, inside)
-        if self.marked:
-            value = torch.where(middle & _spread(points.valid, axes), 2.0, value)
-        return index.flatten(1), value.flatten(1)
+        return index.flatten(1), self._value(points, gap, inside).flatten(1)
+
+    def nearest(self, points: Points) -> tuple[Tensor, Tensor]:
+        """Flat index of the pixel nearest to each point, ``(B, N)``, and whether its image has a point, ``(B, 1)``.
+
+        Padding repeats the pixel of a point: whatever is written to these pixels is written to labelled ones alone.
+        """
+        index, _ = replace(self, kind="pixel", reach=0, sigma=None).pixels(points)
+        if index.shape[1]:
+            first = points.valid.to(torch.uint8).argmax(1, keepdim=True)
+            index = torch.where(points.valid, index, index.gather(1, first))
+        return index, points.valid.any(1, keepdim=True)
+
+    def labelled(self, points: Points) -> Tensor:
+        """True at the pixel nearest to each point, as flat rows ``(B, pixels)``."""
+        index, labelled = self.nearest(points)
+        maps = torch.zeros(len(points), self.classes * math.prod(self.size), dtype=torch.bool, device=index.device)
+        return maps.scatter_(1, index, labelled.expand_as(index))
 
     def draw(self, points: Points) -> Tensor:
         """The maps ``(B, C, ...)``: at each pixel the largest of the values that fall on it, 0 where none does."""
@@ -222,7 +228,7 @@ def positives(points: Points, size: Sequence[int], classes: int) -> Bool[Tensor,
 
     Args and errors: as for :func:`render`.
     """
-    return Window.of(points, size, classes, None).draw(points) > 0
+    return Window.of(points, size, classes, None).labelled(points).view(len(points), classes, *size)
 
 
 def pixels_near(points: Points, size: Sequence[int], classes: int, sigma: float | None) -> PixelsNear:

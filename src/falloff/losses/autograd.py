@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
-import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -25,21 +25,29 @@ from falloff.points import Points, is_plain
 Charge = tuple[Tensor, Tensor]
 
 COMPILED_FROM = 2**18  # elements of the logits; a compiler's start-up costs more than it saves on smaller maps
-COMPILED_WINDOWS_FROM = 2**16  # pixels near points, likewise
 # Before PyTorch 2.13 the shapes of all losses are counted together, and no more than eight are compiled.
 COMPILES = "isolate_recompiles" in inspect.signature(torch.compile).parameters
+USUAL = (0, 1, 2, 4)  # exponents for which products take the place of a power
 PART = 2**20  # pixels that are drawn at a time: 4 MB
+MAPPED_FROM = 2**25  # bytes from which on a C library returns memory to the system at once, to be paged in again
 
 
-@runtime_checkable
 class Summand(Protocol):
-    """What a loss that is a sum over pixels says about itself."""
+    """What a loss that is a sum over pixels says about itself.
+
+    With ``marked``, a positive is charged by another rule than its heat, and weights of points concern positives alone.
+    ``numbers`` names the options that ``charge`` and ``pixel_weight`` calculate with but take no decision by, and
+    ``exponents`` those that do so for the values in :data:`USUAL` alone: a compiled loss takes them as tensors, and is
+    not compiled anew for another value.
+    """
+
+    marked: ClassVar[bool]
+    numbers: ClassVar[tuple[str, ...]]
+    exponents: ClassVar[tuple[str, ...]]
 
     def charge(self, x: Tensor, heat: Tensor, positive: Tensor) -> Charge: ...
 
     def pixel_weight(self, heat: Tensor) -> Tensor | None: ...
-
-    def __hash__(self) -> int: ...
 
 
 def elementwise(charge: Callable[..., Charge], x: Tensor, *constants: object) -> Tensor:
@@ -68,9 +76,7 @@ def total(loss: Summand, x: Tensor, window: Window, points: Points, shares: Tens
 def reference(loss: Summand, x: Tensor, window: Window, points: Points, shares: Tensor, mask: Tensor | None) -> Tensor:
     """:func:`total` in plain tensor operations."""
     flat = _flat(x, window).to(work_dtype(x))
-    marks = torch.zeros(flat.shape, dtype=flat.dtype, device=flat.device)
-    weight = _draw(window, points, marks, window.pixels)
-    heat, positive, weight = targets(loss, window, marks, weight)
+    heat, positive, weight = targets(loss, window, points, flat.dtype)
     if mask is not None:
         mask = _flat(mask, window)
         flat = torch.where(mask, flat, 0.0)
@@ -79,8 +85,24 @@ def reference(loss: Summand, x: Tensor, window: Window, points: Points, shares: 
         value = value * weight
     if mask is not None:
         value = torch.where(mask, value, 0.0)
-    labelled = _labelled(window, points)
-    return _parted(value, positive if labelled is None else labelled) * shares[:, None]
+    return _parted(value, positive) * shares[:, None]
+
+
+def targets(
+    loss: Summand, window: Window, points: Points, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The rendered maps, the labelled pixels and what their charges are multiplied by, as flat rows ``(B, pixels)``."""
+    index, value = window.pixels(points)
+    value = value.to(dtype)
+    heat = window.merged(index, value)
+    weight, own = _weight(loss, window, points, index, value, heat), loss.pixel_weight(_unflat(heat, window))
+    if own is not None:
+        weight = _flat(own, window) if weight is None else weight * _flat(own, window)
+    return heat, window.labelled(points), weight
+
+
+def _new_gradient(flat: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.empty_like(flat, dtype=dtype)
 
 
 def is_readable(x: Tensor) -> bool:
@@ -124,23 +146,17 @@ class _Compiled(torch.autograd.Function):
     def forward(ctx, x: Tensor, loss: Summand, window: Window, points: Points, shares: Tensor,
                 mask: Tensor | None) -> Tensor:
         flat = _flat(x.detach(), window)
-        pixels, run = _compiled(loss, window, torch.get_num_threads(), x.device.type)
-        if len(points) * _pixels_near(window, points) < COMPILED_WINDOWS_FROM:
-            # Batches differ in their number of points: seldom worth compiling.
-            pixels, points_too = window.pixels, points
-        else:
-            points_too = _padded(points)
-        slope = torch.empty_like(flat, dtype=work_dtype(x))
-        part = _part(window, points_too, flat)
+        slope = _new_gradient(flat, work_dtype(x))
+        one_pass = _compiled(type(loss), torch.get_num_threads(), x.device.type)
+        numbered = _with_tensors(loss, x.device)
+        part = _part(flat)
         marks = torch.empty_like(slope[:part])
         sums = []
         for first in range(0, len(flat), part):
             some = slice(first, first + part)
-            here = points_too[some] if part < len(flat) else points_too
-            weight = _draw(window, here, marks.zero_(), pixels)
+            weight = _draw(loss, window, points[some] if part < len(flat) else points, marks.zero_())
             hidden = None if mask is None else _flat(mask[some], window)
-            labelled = _labelled(window, here)
-            sums.append(run(flat[some], marks, slope[some], shares[some, None], weight, hidden, labelled))
+            sums.append(one_pass(numbered, window, flat[some], marks, slope[some], shares[some, None], weight, hidden))
         ctx.save_for_backward(x)
         ctx.slope, ctx.again = slope, (loss, window, points, shares, mask)
         return torch.cat(sums).to(slope.dtype) if sums else slope.new_zeros(0, 2)
@@ -157,62 +173,47 @@ class _Compiled(torch.autograd.Function):
         else:
             # loss.backward() hands down 1: on the CPU, where looking is free, a pass over the maps is saved.
             if not (is_readable(grad) and bool((grad == 1).all())):
-                index, labelled = _labelled_pixels(window, rest[0])
+                index, labelled = window.nearest(rest[0])
                 there = slope.gather(1, index) * torch.where(labelled, grad[:, :1], grad[:, 1:])
                 slope = (slope * grad[:, 1:]).scatter_(1, index, there)
             slope = _unflat(slope, window)
         return slope.to(x.dtype), None, None, None, None, None
 
 
-def _part(window: Window, points: Points, flat: Tensor) -> int:
+def _part(flat: Tensor) -> int:
     """How many images to draw at a time: few enough that their maps stay in the processor's cache; all on a GPU."""
     if flat.device.type != "cpu":
         return len(flat)
-    most = min(len(flat), PART // flat.shape[1], PART // max(1, 4 * _pixels_near(window, points)))
-    return next(size for size in range(max(1, most), 0, -1) if len(flat) % size == 0)
+    return next(size for size in range(max(1, min(len(flat), PART // flat.shape[1])), 0, -1) if len(flat) % size == 0)
 
 
-def _pixels_near(window: Window, points: Points) -> int:
-    """Pixels near the points of one image, padding included."""
-    return points.label.shape[1] * (2 * window.reach + 1) ** len(window.size)
+def _draw(loss: Summand, window: Window, points: Points, marks: Tensor) -> Tensor | None:
+    """Draw the points into ``marks``, ``(B, pixels)``, zeros before; returns the pixels' weights if points have any.
+
+    At labelled pixels 2 is added, so that one map tells both.
+    """
+    index, value = window.pixels(points)
+    value = value.to(marks.dtype)
+    marks.scatter_reduce_(1, index, value, "amax")
+    weight = _weight(loss, window, points, index, value, marks)
+    index, labelled = window.nearest(points)
+    marks.scatter_(1, index, marks.gather(1, index) + 2 * labelled.to(marks.dtype))
+    return weight
 
 
-def _draw(
-    window: Window, points: Points, maps: Tensor, pixels: Callable[[Points], tuple[Tensor, Tensor]]
+def _weight(
+    loss: Summand, window: Window, points: Points, index: Tensor, value: Tensor, heat: Tensor
 ) -> Tensor | None:
-    """Draw the points into ``maps``, ``(B, pixels)``, zeros before; returns the pixels' weights if points have any."""
-    index, value = pixels(points)
-    value = value.to(maps.dtype)
-    maps.scatter_reduce_(1, index, value, "amax")
-    return drawn_weights(window, points, index, value, maps)
+    """What each pixel's charge is multiplied by on account of its points, None for nothing.
 
-
-def drawn_weights(window: Window, points: Points, index: Tensor, value: Tensor, maps: Tensor) -> Tensor | None:
-    """What each pixel's charge is multiplied by on account of its points, None for nothing."""
+    ``index`` and ``value`` are the window's pixels, ``heat`` the maps drawn of them.
+    """
     if points.weight is None:
         return None
-    share = (maps > 1).to(maps.dtype) if window.marked else maps
-    return 1 + share * (window.weights(points, index, value, maps) - 1)
-
-
-def _labelled(window: Window, points: Points) -> Tensor | None:
-    """The labelled pixels, ``(B, pixels)``, where the target is the Gaussian alone; None where it tells them."""
-    if window.marked or window.kind == "pixel":
-        return None
-    index, labelled = _labelled_pixels(window, points)
-    maps = torch.zeros(len(points), window.classes * math.prod(window.size), dtype=torch.bool, device=index.device)
-    return maps.scatter_(1, index, labelled.expand_as(index))
-
-
-def _labelled_pixels(window: Window, points: Points) -> tuple[Tensor, Tensor]:
-    """The pixels nearest to the points of each image, ``(B, N)``, and whether it has any, ``(B, 1)``.
-
-    Padding repeats the pixel of a point, so that whatever is written to these pixels is written to labelled ones alone.
-    """
-    points = points.padded(max(1, points.label.shape[1]))
-    index, valid = replace(window, kind="pixel", reach=0, sigma=None, marked=False).pixels(points)
-    first = index.gather(1, valid.argmax(1, keepdim=True))
-    return torch.where(valid > 0, index, first), points.valid.any(1, keepdim=True)
+    if loss.marked:
+        window, heat = replace(window, kind="pixel", reach=0, sigma=None), window.labelled(points).to(heat.dtype)
+        index, value = window.pixels(points)
+    return 1 + heat * (window.weights(points, index, value.to(heat.dtype), heat) - 1)
 
 
 def _parted(value: Tensor, labelled: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -221,48 +222,52 @@ def _parted(value: Tensor, labelled: Tensor, dtype: torch.dtype | None = None) -
                         torch.where(labelled, 0.0, value).sum(1, dtype=dtype)], 1)
 
 
-def targets(
-    loss: Summand, window: Window, marks: Tensor, weight: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The rendered map, the labelled pixels and the pixels' weights, from what :func:`_draw` drew."""
-    positive = marks > 1 if window.marked else marks == 1
-    heat = marks.clamp(max=1.0) if window.marked else marks
-    own = loss.pixel_weight(_unflat(heat, window))
-    if own is not None:
-        own = _flat(own, window)
-        weight = own if weight is None else weight * own
-    return heat, positive, weight
-
-
 def _one_pass(loss: Summand, window: Window, x: Tensor, marks: Tensor, out: Tensor, shares: Tensor,
-              weight: Tensor | None, mask: Tensor | None, labelled: Tensor | None) -> Tensor:
+              weight: Tensor | None, mask: Tensor | None) -> Tensor:
     """Sum the loss over some images, in parts, and write its gradient to ``out``."""
-    heat, positive, weight = targets(loss, window, marks, weight)
+    positive = marks >= 2
+    heat = torch.where(positive, marks - 2, marks)
     x = x.to(out.dtype)
     if mask is not None:
         x = torch.where(mask, x, 0.0)
     value, slope = loss.charge(x, heat, positive)
+    own = loss.pixel_weight(_unflat(heat, window))
     factor = shares if weight is None else shares * weight
+    if own is not None:
+        factor = factor * _flat(own, window)
     if mask is not None:
         factor = torch.where(mask, factor, 0.0)
     out.copy_(slope * factor)
-    # Summed in float64, which is free here: one float32 sum of millions of charges would be off in the sixth digit.
-    return _parted(value * factor, positive if labelled is None else labelled, torch.float64)
+    # Summed in float64, which is almost free here: one float32 sum of millions would be off in the sixth digit.
+    return _parted(value * factor, positive, torch.float64)
 
 
 @functools.lru_cache(maxsize=256)
-def _compiled(loss: Summand, window: Window, threads: int, device: str) -> tuple[Callable, Callable]:
-    def one_pass(*tensors: Any) -> Tensor:
-        return _one_pass(loss, window, *tensors)
+def _compiled(loss: type, threads: int, device: str) -> Callable[..., Tensor]:
+    """The pass of a kind of loss. Another option that decides, or another shape, is compiled anew."""
 
-    # The number of threads is part of what is compiled. Two small kernels need no pool of compiler processes.
-    options = {"compile_threads": 1, "cpp.threads": threads} if device == "cpu" else {"compile_threads": 1}
+    def one_pass(*given: Any) -> Tensor:
+        return _one_pass(*given)
+
+    # One loop over the pixels that keeps nothing on the way, however long the formula: an intermediate that is written
+    # down, as the compiler would from 30 operations on, costs more than all the rest. One small kernel needs no pool of
+    # compiler processes. Products and sums may be one instruction. The number of threads is part of what is compiled.
+    options: dict[str, Any] = {"compile_threads": 1, "realize_opcount_threshold": 10**4,
+                               "realize_reads_threshold": 10**4}
+    if device == "cpu":
+        options |= {"cpp.threads": threads, "cpp.enable_floating_point_contract_flag": "fast"}
     # Compiled anew for every shape: code for any shape at once would be ten times slower.
-    return tuple(
-        torch.compile(  # type: ignore[call-overload]  # PyTorch's types lack what came last
-            function, fullgraph=True, dynamic=False, isolate_recompiles=True, recompile_limit=256, options=options)
-        for function in (window.pixels, one_pass)
-    )
+    return torch.compile(  # type: ignore[call-overload]  # PyTorch's types lack what came last
+        one_pass, fullgraph=True, dynamic=False, isolate_recompiles=True, recompile_limit=256, options=options)
+
+
+def _with_tensors(loss: Summand, device: torch.device) -> Summand:
+    """A loss whose ``numbers`` and ``exponents`` are tensors."""
+    new = copy.copy(loss)
+    for name in loss.numbers + loss.exponents:
+        if (value := getattr(loss, name)) is not None and not (name in loss.exponents and value in USUAL):
+            object.__setattr__(new, name, torch.full((), value, dtype=torch.float64, device=device))
+    return new
 
 
 def _compiled_pass_wanted(x: Tensor) -> bool:
@@ -324,13 +329,6 @@ def _give_up(error: BaseException) -> None:
         "(a C++ compiler such as g++ mends it; FALLOFF_COMPILE=0 asks for the eager form without this warning)",
         RuntimeWarning, stacklevel=5,
     )
-
-
-def _padded(points: Points) -> Points:
-    """The points with a little padding: few different counts are compiled, 4 from one power of 2 to the next."""
-    count = points.label.shape[1]
-    step = max(1, (1 << max(0, count - 1).bit_length()) // 8)
-    return points.padded(-(-count // step) * step)
 
 
 def work_dtype(x: Tensor) -> torch.dtype:

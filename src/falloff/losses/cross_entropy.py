@@ -80,6 +80,7 @@ class WeightedBCE(PixelLoss):
     positive_weight: float = 100.0
     name = "weighted-bce"
     above_zero = ("positive_weight",)
+    numbers = ("positive_weight",)
 
     def charge(self, x: Tensor, heat: Tensor, positive: Tensor) -> Charge:
         return cross_entropy_charge(x, heat, self.positive_weight)

@@ -71,7 +71,7 @@ class DistanceAware(PixelLoss):
     name = "distance-aware"
     marked = True
     above_zero = ("sigma",)
-    at_least_zero = ("alpha", "beta")
+    at_least_zero = exponents = ("alpha", "beta")
 
     def charge(self, x: Tensor, heat: Tensor, positive: Tensor) -> Charge:
         return distance_aware_charge(x, heat, positive, self.alpha, self.beta)

@@ -68,6 +68,8 @@ class Focal(PixelLoss):
     alpha: float | None = None
     name = "focal"
     at_least_zero = ("gamma",)
+    numbers = ("alpha",)
+    exponents = ("gamma",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

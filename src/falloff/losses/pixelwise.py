@@ -11,7 +11,7 @@ from torch import Tensor
 
 from falloff import heatmaps
 from falloff.heatmaps import Window
-from falloff.losses.autograd import Charge, drawn_weights, elementwise, is_channels_last, targets, total, work_dtype
+from falloff.losses.autograd import Charge, elementwise, is_channels_last, targets, total, work_dtype
 from falloff.losses.base import NormalizedLoss, check_labelled, check_start, halved, kept_points
 from falloff.losses.normalizers import Normalizer
 from falloff.points import Points
@@ -44,6 +44,9 @@ class PixelLoss(NormalizedLoss):
 
     kind: ClassVar[heatmaps.Kind] = "gaussian"
     marked: ClassVar[bool] = False  # whether a positive is charged by another rule than its heat
+    # Options that a compiled loss takes as tensors: see falloff.losses.autograd.Summand.
+    numbers: ClassVar[tuple[str, ...]] = ()
+    exponents: ClassVar[tuple[str, ...]] = ()
 
     def charge(self, x: Tensor, heat: Tensor, positive: Tensor) -> Charge:
         """Charge and slope of pixels, given the Gaussian (or the hard label) there and whether they are positives."""
@@ -64,7 +67,7 @@ class PixelLoss(NormalizedLoss):
         given = {} if normalizer is None else {"normalizer": self._checked(normalizer)}
         points, mask = self._ready(logits, points, mask, stride)
         shares = self._shares(logits, points, mask, **given)
-        heat, positive, weight = self._targets(self._window(logits, points), points, shares.dtype)
+        heat, positive, weight = targets(self, self._window(logits, points), points, shares.dtype)
         x = logits.to(shares.dtype).flatten(1)
         x = x if mask is None else torch.where(mask.flatten(1), x, 0.0)
         value = elementwise(self.charge, x, heat, positive) * shares[:, None]
@@ -73,13 +76,13 @@ class PixelLoss(NormalizedLoss):
 
     def best_constant(self, points: Points, size: tuple[int, ...], classes: int) -> float:
         check_labelled(points)
-        window = Window.of(points, size, classes, self.width, kind=self.kind, marked=self.marked)
-        heat, positive, weight = self._targets(window, points, points.xy.dtype)
+        window = Window.of(points, size, classes, self.width, kind=self.kind)
+        heat, positive, weight = targets(self, window, points, points.xy.dtype)
         # A copy has a running mean of its own.
         shares = replace(self).shares(points.valid.sum(1).to(heat.dtype), heat.numel())
         weight = shares[:, None].expand(heat.shape) if weight is None else shares[:, None] * weight
         # Pixels far from points are all alike: one stands for them.
-        near = heat > 0
+        near = (heat > 0) | positive
         nothing = heat.new_zeros(1)
         kinds = torch.cat([heat[near], nothing]), torch.cat([positive[near], nothing > 0])
         weights = torch.cat([weight[near], weight[~near].sum().view(1)])
@@ -104,14 +107,7 @@ class PixelLoss(NormalizedLoss):
             raise ValueError(f"{self.name} draws no Gaussian around points: points.sigma, which requires a "
                              "gradient, would get none")
         return Window.of(points, tuple(logits.shape[2:]), logits.shape[1], self.width, kind=self.kind,
-                         marked=self.marked, channels_last=channels_last)
-
-    def _targets(self, window: Window, points: Points, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The rendered map, the labelled pixels and the pixels' weights, each ``(B, pixels)``."""
-        index, value = window.pixels(points)
-        value = value.to(dtype)
-        marks = window.merged(index, value)
-        return targets(self, window, marks, drawn_weights(window, points, index, value, marks))
+                         channels_last=channels_last)
 
     def _shares(self, logits: Tensor, points: Points, mask: Tensor | None, **normalizer: Normalizer) -> Tensor:
         labelled = kept_points(points, mask).sum(1).to(work_dtype(logits))

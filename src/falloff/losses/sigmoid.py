@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from falloff.losses.autograd import Charge
+from falloff.losses.autograd import USUAL, Charge
 
 # A compiled loss takes p, q and both logarithms from one exponential e = exp(-|x|) and one division; its log(1 + e) is
 # the series of 2 artanh(e / (2 + e)), exact to float32's last digits over [0, 1] and cheaper than a logarithm. Eager
@@ -42,32 +42,39 @@ def minus_log_p(x: Tensor) -> Tensor:
     return torch.relu(x) - x + _shared(x)[2] if _fast(x) else _softplus(-x)
 
 
-def focused_0(x: Tensor, gamma: float) -> Charge:
+def focused_0(x: Tensor, gamma: float | Tensor) -> Charge:
     """p^g softplus(x), and its slope p^g (g q softplus(x) + p)."""
     p, s = p_of(x), minus_log_q(x)
-    if gamma == 0:
+    if is_zero(gamma):
         return s, p
     power = power_of(p, gamma)
     # sigmoid(-x) and not 1 - p, which rounds to 0 long before (1 - p) softplus(x) does.
     return power * s, power * (p + gamma * q_of(x) * s)
 
 
-def focused_1(x: Tensor, gamma: float) -> Charge:
+def focused_1(x: Tensor, gamma: float | Tensor) -> Charge:
     """q^g softplus(-x), and its slope: what label 0 is charged at -x."""
     q, s = q_of(x), minus_log_p(x)
-    if gamma == 0:
+    if is_zero(gamma):
         return s, -q
     power = power_of(q, gamma)
     return power * s, -power * (q + gamma * p_of(x) * s)
 
 
-def power_of(base: Tensor, exponent: float) -> Tensor:
-    """base ** exponent for a base of at least 0, by products where the exponent is one of the usual ones."""
+def is_zero(exponent: float | Tensor) -> bool:
+    """Whether an exponent is 0; a tensor stands for one that is none of :data:`USUAL`."""
+    return not isinstance(exponent, Tensor) and exponent == 0
+
+
+def power_of(base: Tensor, exponent: float | Tensor) -> Tensor:
+    """base ** exponent for a base of at least 0, by products where the exponent is one of :data:`USUAL`."""
+    if isinstance(exponent, Tensor):
+        return base.pow(exponent)
     if exponent == 0:
         return torch.ones_like(base)
     if exponent == 1:
         return base
-    if exponent in (2, 4):
+    if exponent in USUAL:
         return base.square() if exponent == 2 else base.square().square()
     return base.pow(exponent)
 

@@ -13,13 +13,13 @@ from falloff.losses.autograd import Charge, elementwise
 from falloff.losses.cross_entropy import cross_entropy_charge
 from falloff.losses.inputs import check_map
 from falloff.losses.pixelwise import PixelLoss
-from falloff.losses.sigmoid import focused_0, p_of, power_of, q_of
+from falloff.losses.sigmoid import focused_0, is_zero, p_of, power_of, q_of
 
 
 def quality_focal_charge(x: Tensor, y: Tensor, beta: float) -> Charge:
     """|y - p|^b (-y log p - (1 - y) log(1 - p))."""
     value, slope = cross_entropy_charge(x, y, 1.0)  # its slope is p - y, exact at both ends
-    if beta == 0:
+    if is_zero(beta):
         return value, slope
     gap = slope.abs()
     power = power_of(gap, beta)
@@ -62,7 +62,7 @@ class QualityFocal(PixelLoss):
     sigma: float = 1.5
     name = "quality-focal"
     above_zero = ("sigma",)
-    at_least_zero = ("beta",)
+    at_least_zero = exponents = ("beta",)
 
     def charge(self, x: Tensor, heat: Tensor, positive: Tensor) -> Charge:
         return quality_focal_charge(x, heat, self.beta)
@@ -122,6 +122,8 @@ class Varifocal(PixelLoss):
     name = "varifocal"
     above_zero = ("sigma",)
     at_least_zero = ("alpha", "gamma")
+    numbers = ("alpha",)
+    exponents = ("gamma",)
 
     def charge(self, x: Tensor, heat: Tensor, positive: Tensor) -> Charge:
         return varifocal_charge(x, heat, self.alpha, self.gamma)

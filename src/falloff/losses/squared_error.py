@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -83,6 +84,7 @@ class MSE(PixelLoss):
     name = "mse"
     is_probability = False
     above_zero = ("sigma", "scale")
+    numbers: ClassVar[tuple[str, ...]] = ("scale",)
 
     def charge(self, x: Tensor, heat: Tensor, positive: Tensor) -> Charge:
         return squared_charge(x, heat, self.scale, 0.0)
@@ -102,6 +104,7 @@ class WeightedMSE(MSE):
     positive_weight: float = 10.0
     name = "weighted-mse"
     at_least_zero = ("positive_weight",)
+    numbers = ("scale", "positive_weight")
 
     def charge(self, x: Tensor, heat: Tensor, positive: Tensor) -> Charge:
         return squared_charge(x, heat, self.scale, self.positive_weight)

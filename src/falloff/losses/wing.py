@@ -88,6 +88,7 @@ class AdaptiveWing(PixelLoss):
     is_probability = False
     above_zero = ("omega", "theta", "epsilon", "sigma")
     at_least_zero = ("positive_weight",)
+    numbers = ("omega", "theta", "epsilon", "alpha", "positive_weight")
 
     def __post_init__(self) -> None:
         super().__post_init__()
