@@ -1,14 +1,19 @@
+import io
 import math
+from dataclasses import replace
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scenes import batches, none, one
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader, default_collate
 
-from falloff import losses
-from falloff.points import Extent, Points
+from falloff import heatmaps, losses
+from falloff.points import Extent, Points, collate
 
 GOOD = {
     "xy": torch.zeros(2, 3, 2),
@@ -154,7 +159,8 @@ def test_batches_that_do_not_carry_the_same_are_not_joined():
 def test_at_a_stride_pixels_and_lengths_are_those_of_the_map():
     sigma = torch.full((2, 3), 3.0)
     coarse, points = some(sigma).at_stride(4), some(sigma)
-    assert torch.allclose(coarse.xy, (points.xy + 0.5) / 4 - 0.5)
+    assert torch.allclose(coarse.xy[points.valid], ((points.xy + 0.5) / 4 - 0.5)[points.valid])
+    assert not coarse.xy[~points.valid].any()
     assert (coarse.sigma[points.valid] == 0.75).all() and coarse.extent.sigma == 0.75
     spread = torch.tensor([[4.0, 1.0], [1.0, 2.0]]).expand(2, 3, 2, 2)
     assert torch.equal(some(spread).at_stride(2).sigma[points.valid], (spread / 4)[points.valid])
@@ -213,7 +219,8 @@ def test_points_turned_and_scaled_carry_widths_and_drop_what_leaves(degrees):
     assert torch.allclose(moved.xy[moved.valid], expected[moved.valid], atol=1e-5)
     spread = linear @ torch.diag(torch.tensor([1.0, 9.0])) @ linear.T
     assert torch.allclose(moved.sigma[moved.valid], spread.expand(int(moved.valid.sum()), 2, 2), atol=1e-4)
-    assert torch.allclose(moved.extra["size"][moved.valid], points.extra["size"][moved.valid] * scale)
+    assert torch.allclose(moved.extra["size"][moved.valid], points.extra["size"][moved.valid] @ linear.abs().T)
+    assert torch.allclose(moved.extra["scale"][moved.valid], points.extra["scale"][moved.valid] * scale)
     moved.check_inside((12, 14), 3)
     Points(moved.xy, moved.label, moved.valid, sigma=moved.sigma)  # would refuse what is no covariance
 
@@ -333,12 +340,6 @@ def test_lists_that_do_not_fit_are_named(images, error, named):
         Points.from_lists(images)
 
 
-@pytest.mark.bad_input
-def test_one_image_by_number_is_refused_since_it_would_drop_an_axis():
-    with pytest.raises(TypeError, match="slice or a tensor"):
-        Points(**GOOD)[0]
-
-
 def test_a_threshold_needs_scores():
     with pytest.raises(ValueError, match="no score"):
         one(1.0, 1.0).above(0.5)
@@ -415,3 +416,415 @@ def test_what_lies_outside_a_picture_is_dropped_by_one_call_that_looks_at_nothin
     assert torch.equal(drop(points).xy, eager.xy) and drop(points).extent == eager.extent
     with pytest.raises(ValueError, match="points with 2 coordinates need 2 lengths"):
         points.inside((1, 8, 8))
+
+
+class NothingRead(TorchDispatchMode):
+    """Refuses every operation whose result depends on values in shape or as a Python number: a GPU would wait."""
+
+    READS = ("_local_scalar_dense", "nonzero", "_unique2", "unique_dim", "masked_select", "is_nonzero", "lift_fresh")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func._schema.name.removeprefix("aten::") not in self.READS, func
+        return func(*args, **(kwargs or {}))
+
+
+CHANGES = {
+    "where": lambda points: points.where(points.xy[..., 0] < 4),
+    "above": lambda points: points.above(0.2),
+    "slice": lambda points: points[1:],
+    "index": lambda points: points[torch.arange(2)],
+    "one image": lambda points: points[0],
+    "inside": lambda points: points.inside((6, 6), 2),
+    "flip": lambda points: points.flip(11, swap=[(0, 1)]),
+    "crop": lambda points: points.crop(1, 1, 5, 4),
+    "pad": lambda points: points.pad(3, 2),
+    "scale": lambda points: points.scale((2, 0.5)),
+    "at_stride": lambda points: points.at_stride(4),
+    "affine": lambda points: points.affine(torch.tensor([[0.0, -2.0, 12.0], [1.0, 0.5, 0.0]]).expand(2, 2, 3), (9, 9)),
+    "cat": lambda points: Points.cat([points, points[:1]]),
+    "padded": lambda points: points.padded(5),
+    "corners": lambda points: points.corners(),
+    "double": lambda points: points.to(torch.float64),
+}
+SIGMAS = {
+    "none": None,
+    "one": torch.rand(2, 3) + 1,
+    "per axis": torch.rand(2, 3, 2) + 1,
+    "covariance": torch.tensor([[4.0, 1.5], [1.5, 2.0]]).expand(2, 3, 2, 2),
+}
+
+
+def rich(sigma=None):
+    """Two images with everything that points can carry."""
+    return replace(some(sigma), weight=torch.rand(2, 3))
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_change_gives_fresh_and_valid_points_and_looks_at_no_value(change, sigma):
+    points, matrix = rich(SIGMAS[sigma]), CHANGES[change]
+    if change == "affine":  # its matrix is made beforehand, as a GPU's would be
+        turn = torch.tensor([[0.0, -2.0, 12.0], [1.0, 0.5, 0.0]]).expand(2, 2, 3)
+        matrix = lambda points: points.affine(turn, (9, 9), swap=[(0, 2)])  # noqa: E731
+    if change == "index":
+        rows = torch.arange(2)
+        matrix = lambda points: points[rows]  # noqa: E731
+    with NothingRead():
+        moved = matrix(points)
+    fresh = Points(moved.xy, moved.label, moved.valid, moved.score, moved.extra, sigma=moved.sigma, weight=moved.weight)
+    for name, part in fresh._arrays().items():
+        assert torch.equal(part, moved._arrays()[name]), name
+    assert moved.widest_sigma() >= fresh.extent.sigma * (1 - 1e-6)
+    assert fresh.extent == moved.extent and moved.extra.keys() == points.extra.keys()
+    assert (moved.sigma is None) == (sigma == "none") and moved.weight is not None and moved.score is not None
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+@pytest.mark.parametrize("change", [name for name in CHANGES if name != "corners"])
+def test_a_compiled_change_is_the_eager_one(change, sigma):
+    points = rich(SIGMAS[sigma])
+    torch.compiler.reset()
+    compiled = torch.compile(CHANGES[change], fullgraph=True, backend="eager")(points)
+    eager = CHANGES[change](points)
+    assert compiled.extent == eager.extent
+    assert all(torch.equal(part, compiled._arrays()[name]) for name, part in eager._arrays().items())
+
+
+@given(batches((6, 9), 3), st.sampled_from([((0, 1),), ((0, 2),), ()]))
+def test_two_flips_leave_everything_where_it_was(points, swap):
+    spread = torch.tensor([[2.0, 0.5], [0.5, 1.0]]).expand(*points.label.shape, 2, 2)
+    points = replace(points, sigma=spread)
+    once = points.flip(9, swap=swap)
+    again = once.flip(9, swap=swap)
+    once.check_inside((6, 9), 3)
+    assert torch.allclose(again.xy, points.xy, atol=1e-6) and torch.equal(again.label, points.label)
+    assert torch.equal(again.sigma, points.sigma)
+    assert torch.equal(once.sigma[points.valid][:, 0, 1], -points.sigma[points.valid][:, 0, 1])
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_the_map_of_flipped_points_is_the_flipped_map(sigma):
+    points = rich(SIGMAS[sigma]).inside((7, 10))
+    heat = heatmaps.render(points, (7, 10), 3, 1.5)
+    flipped = heatmaps.render(points.flip(10), (7, 10), 3, 1.5)
+    assert torch.allclose(flipped, heat.flip(-1), atol=1e-6)
+
+
+@given(batches((6, 9), 3), st.integers(0, 40), st.integers(0, 40))
+def test_a_crop_of_what_was_added_leaves_the_points_where_they_were(points, left, top):
+    wider = points.pad(left, top)
+    wider.check_inside((6 + top, 9 + left), 3)
+    back = wider.crop(top, left, 6, 9)
+    assert torch.equal(back.valid, points.valid) and torch.allclose(back.xy, points.xy, atol=1e-5)
+
+
+def test_a_crop_counts_from_its_own_corner_and_drops_what_lies_outside():
+    points = Points.from_lists([([[4.0, 3.0], [10.0, 3.0], [3.5, 2.5]], [0, 1, 2])], sigma=[[1.0, 2.0, 3.0]])
+    crop = points.crop(3, 4, 5, 6)
+    assert crop.to_lists() == [([[0.0, 0.0], [-0.5, -0.5]], [0, 2])]
+    crop.check_inside((5, 6), 3)
+    assert crop.sigma.tolist() == [[1.0, 1.0, 3.0]]
+
+
+def test_resized_points_lie_where_the_resized_picture_has_them():
+    image = torch.zeros(1, 1, 8, 12)
+    image[0, 0, 3:5, 6:8] = 1.0  # its middle is between pixels, at (6.5, 3.5)
+    large = torch.nn.functional.interpolate(image, scale_factor=(3.0, 2.0), mode="bilinear", align_corners=False)
+    total = large.sum()
+    x, y = ((large.sum(axes) * torch.arange(24)).sum() / total for axes in ((0, 1, 2), (0, 1, 3)))
+    moved = replace(one(6.5, 3.5), sigma=torch.ones(1, 1)).scale((2, 3))
+    assert moved.xy[0, 0].tolist() == pytest.approx([float(x), float(y)], abs=1e-5) == [13.5, 11.5]
+    assert moved.sigma.tolist() == [[[2.0, 3.0]]]
+
+
+def test_lengths_are_resized_each_along_its_axis():
+    spread = torch.tensor([[4.0, 1.0], [1.0, 2.0]]).expand(2, 3, 2, 2)
+    points = rich(spread)
+    moved = points.scale((2, 0.5))
+    assert torch.allclose(moved.extra["size"], points.extra["size"] * torch.tensor([2.0, 0.5]))
+    assert torch.allclose(moved.extra["scale"], points.extra["scale"])
+    assert torch.equal(moved.sigma[points.valid][0], torch.tensor([[16.0, 1.0], [1.0, 0.5]]))
+    axes = rich(torch.tensor([1.0, 3.0]).expand(2, 3, 2)).scale(3)
+    assert torch.equal(axes.sigma[points.valid][0], torch.tensor([3.0, 9.0]))
+    assert torch.equal(points.scale(0.25).xy, points.at_stride(4).xy)
+
+
+def test_a_turn_carries_covariances_and_boxes_as_numpy_has_them():
+    generator = np.random.default_rng(0)
+    linear = generator.normal(size=(2, 2, 2)) * 0.4 + np.eye(2)
+    root = generator.normal(size=(2, 3, 2, 2)) + 2 * np.eye(2)
+    spread = root @ root.transpose(0, 1, 3, 2)
+    points = rich(torch.tensor(spread, dtype=torch.float32))
+    matrix = torch.tensor(np.concatenate([linear, np.full((2, 2, 1), 5.0)], axis=2), dtype=torch.float32)
+    moved = points.affine(matrix, (60, 60))
+    assert torch.equal(moved.valid, points.valid)
+    for image, point in points.valid.nonzero().tolist():
+        a, width = linear[image], points.extra["size"][image, point].numpy()
+        np.testing.assert_allclose(moved.sigma[image, point], a @ spread[image, point] @ a.T, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(moved.xy[image, point], a @ points.xy[image, point].numpy() + 5, rtol=1e-5)
+        corners = np.array([[x, y] for x in (-0.5, 0.5) for y in (-0.5, 0.5)]) * width @ a.T
+        np.testing.assert_allclose(moved.extra["size"][image, point], np.ptp(corners, axis=0), rtol=1e-5)
+        grown = float(moved.extra["scale"][image, point] / points.extra["scale"][image, point])
+        assert grown == pytest.approx(math.sqrt(abs(np.linalg.det(a))), rel=1e-4)
+
+
+def test_one_matrix_serves_all_images_and_a_quarter_turn_swaps_width_and_height():
+    points = some()
+    moved = points.affine(torch.tensor([[0.0, -1.0, 9.0], [1.0, 0.0, 0.0]]), (20, 20))
+    assert torch.allclose(moved.extra["size"][moved.valid], points.extra["size"][moved.valid].flip(-1))
+    assert torch.equal(moved.xy, points.affine(torch.tensor([[[0.0, -1.0, 9.0], [1.0, 0.0, 0.0]]] * 2), (20, 20)).xy)
+
+
+@pytest.mark.parametrize("index", [0, -2, np.int64(0), np.uint8(0), torch.tensor(0), np.array(0), [0], np.array([0]),
+                                   torch.tensor([0], dtype=torch.int32), [True, False], np.array([True, False]),
+                                   torch.tensor([True, False]), slice(0, 1), slice(None, 0, -1), range(1)])
+def test_any_index_of_images_gives_a_batch_of_them(index):
+    points = some()
+    expected = points[1:] if isinstance(index, slice) and index.step == -1 else points[:1]
+    assert len(points[index]) == 1 and torch.equal(points[index].xy, expected.xy)
+    assert points[index].extent == expected.extent
+
+
+def test_no_image_is_a_batch_too_and_a_batch_is_walked_image_by_image():
+    points = some()
+    assert len(points[[]]) == len(points[2:]) == len(points[torch.zeros(2, dtype=torch.bool)]) == 0
+    assert [image.valid.sum().item() for image in points] == [3, 1]
+    assert torch.equal(Points.stack(list(points)).xy, points.xy)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("index", "error", "named"), [
+    (2, IndexError, "there is no image 2: points hold 2"),
+    (-3, IndexError, "there is no image -3"),
+    ([5], IndexError, "index 5 is out of bounds"),
+    (torch.tensor([True]), IndexError, r"must have the shape \(2,\), got \(1,\)"),
+    (torch.ones(2, 3, dtype=torch.bool), IndexError, r"where\(\) takes one of points"),
+    ((0, 1), TypeError, "images must be an integer, a slice"),
+    (True, TypeError, "images must be"), (1.0, TypeError, "images must be"), ("a", TypeError, "images must be"),
+    (None, TypeError, "images must be"), (torch.tensor([[0]]), TypeError, "images must be"),
+    (torch.tensor([0.5]), TypeError, "images must be"),
+])
+def test_what_is_no_index_of_images_is_refused(index, error, named):
+    with pytest.raises(error, match=named):
+        some()[index]
+
+
+@given(batches((6, 9), 3))
+def test_lists_and_batches_are_two_forms_of_the_same(points):
+    again = Points.from_lists(points.to_lists())
+    assert again.to_lists() == points.to_lists() and len(again) == len(points)
+    assert torch.equal(again.xy[again.valid], points.xy[points.valid])
+    assert Points.cat(list(points)).to_lists() == points.to_lists()
+
+
+def test_lists_may_hold_widths_and_weights():
+    points = Points.from_lists([([[1, 2]], [0]), ([], []), ([[1, 2], [3, 4]], [0, 1])],
+                               sigma=[[1.5], [], [2, 3]], weight=[[0.5], [], [1, 2]])
+    assert points.sigma.tolist() == [[1.5, 1], [1, 1], [2, 3]] and points.weight.tolist() == [[0.5, 0], [0, 0], [1, 2]]
+
+
+def test_arrays_that_were_flipped_are_taken():
+    xy = np.array([[1.0, 2.0], [3.0, 4.0]])
+    points = Points.from_lists([(xy[::-1], np.array([0, 1], dtype=np.int16)[::-1])])
+    assert points.to_lists() == [([[3.0, 4.0], [1.0, 2.0]], [1, 0])]
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("images", "options", "named"), [
+    ([([[1, 2]], [0]), ([[None, 2]], [0])], {}, "image 1: xy must be numbers"),
+    ([([[1, 2]], [0]), ([[1, 2]], ["nose"])], {}, "image 1: label must be numbers"),
+    ([([[1, 2]], [0])], {"sigma": [[1.0, 2.0]]}, r"image 0: 1 positions .* got sigma \(2,\)"),
+    ([([[1, 2]], [0])], {"weight": 2.0}, "weight must hold the values of each of 1 images, got 2.0"),
+    ([([[10, 20, 2], [30, 40, 1]], [0, 1])], {}, "Points.from_coco"),
+    ([([], []), ([[10.5, 20.0, 2.0], [0.0, 0.0, 0.0]], [0, 1])], {}, "Points.from_coco"),
+])
+def test_lists_of_the_wrong_kind_are_named_with_their_image(images, options, named):
+    with pytest.raises(ValueError, match=named):
+        Points.from_lists(images, **options)
+
+
+def test_visibility_in_place_of_a_slice_is_named_where_it_meets_a_picture():
+    with pytest.raises(ValueError, match=r"Points\.from_coco"):
+        losses.make("bce")(torch.zeros(1, 1, 8, 8), Points.from_lists([([[1.5, 2.0, 2.0]], [0])]))
+
+
+def test_a_type_of_numbers_is_chosen_as_a_tensors_is_but_never_half_precision():
+    points = rich(torch.rand(2, 3) + 1)
+    for double in (points.to(torch.float64), points.to("cpu", torch.float64), points.to(dtype=torch.float64)):
+        kinds = {name: part.dtype for name, part in double._arrays().items()}
+        floating = {"xy", "score", "sigma", "weight", "size", "scale"}
+        assert {name for name, kind in kinds.items() if kind == torch.float64} == floating
+        assert kinds["instance"] == kinds["label"] == torch.int64
+    assert points.to(torch.bfloat16).xy.dtype == points.to(torch.float16).sigma.dtype == torch.float32
+    assert torch.equal(points.cpu().to("cpu", non_blocking=True).xy, points.xy)
+    with pytest.raises(TypeError, match=r"dtype must be floating point, got torch\.int64"):
+        points.to(torch.int64)
+
+
+def test_points_go_to_a_file_and_come_back_without_running_code_from_it():
+    file, points = io.BytesIO(), rich(torch.rand(2, 3) + 1)
+    torch.save({"points": points, "part": points[1:]}, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=True)
+    assert torch.equal(loaded["points"].sigma, points.sigma) and loaded["part"].extent == points[1:].extent
+
+
+class Samples(torch.utils.data.Dataset):
+    """Pictures of 0 to 2 points each."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        count = index % 3
+        points = Points.from_lists([([[index, 2.0]] * count, [count] * count)], sigma=[[1.0] * count])
+        return {"image": torch.full((1, 4, 4), float(index)), "points": points, "more": (index, None)}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_joins_the_points_of_its_samples(workers):
+    first, second = DataLoader(Samples(), 3, collate_fn=collate, num_workers=workers)
+    assert first["points"].valid.tolist() == [[False, False], [True, False], [True, True]]
+    assert second["points"].extent.high == (5.0, 2.0) and second["more"][0].tolist() == [3, 4, 5]
+    assert second["more"][1] is None and first["image"].shape == (3, 1, 4, 4)
+    plain = default_collate([Samples()[index]["points"] for index in range(6)])
+    assert len(plain) == 6 and plain.sigma.shape == (6, 2)
+
+
+@pytest.mark.bad_input
+def test_samples_that_are_whole_batches_are_not_stacked():
+    with pytest.raises(ValueError, match=r"images\[1\] must be points of one image, got 2"):
+        Points.stack([some()[0], some()])
+
+
+def test_lightning_and_accelerate_take_points_for_what_they_are():
+    batch = (torch.zeros(2, 1, 4, 4), some())
+    sizes = pytest.importorskip("lightning.pytorch.utilities.data").extract_batch_size  # endless for an Iterable
+    assert sizes(batch) == 2
+    move = pytest.importorskip("lightning.fabric.utilities").move_data_to_device
+    send = pytest.importorskip("accelerate.utils").send_to_device
+    for moved in (move(batch, torch.device("cpu")), send(batch, torch.device("cpu"))):
+        assert torch.equal(moved[1].xy, batch[1].xy)
+
+
+@pytest.mark.parametrize(("xy", "named"), [
+    ([[2.0, 3.0], [40.0, 5.0]], r"image 1, point 1 at \(40, 5\) .* \(height, width\) \(32, 64\).*0\.5 to 63\.5"),
+    ([[2.0, 3.0], [-1.0, -1.0]], "-1 often stands for a point that is missing"),
+    ([[20.0, 50.0], [9.0, 60.0]], "if the axes were swapped"),
+    ([[1.0, 1.0], [64.0, 32.0]], "from 1 in MATLAB"),
+    ([[0.0, 0.0], [90.0, 70.0]], "1 of 3 points lie at 0 in every axis"),
+    ([[5.0, 5.0], [90.0, 70.0]], r"inside\(\) drops points that a crop left outside"),
+])
+def test_the_error_for_a_point_outside_names_it_and_what_may_be_the_cause(xy, named):
+    if "40" in named:
+        xy = [[2.0, 3.0], [70.0, 5.0]]
+        named = named.replace("40", "70")
+    points = Points.from_lists([([[1.0, 1.0]], [0]), (xy, [0, 0])])
+    with pytest.raises(ValueError, match=named):
+        points.check_inside((32, 64), 1)
+
+
+def test_the_error_for_a_label_names_the_point_and_labels_that_count_from_1():
+    points = Points.from_lists([([[1.0, 1.0]], [1]), ([[2.0, 3.0], [4.0, 5.0]], [1, 2])])
+    with pytest.raises(ValueError, match=r"image 1, point 1: label 2 is not in \[0, 2\).* labels count from 0"):
+        points.check_inside((8, 8), 2)
+
+
+PERSON = {"keypoints": [10, 20, 2, 0, 0, 0, 30, 24, 1], "area": 400.0, "bbox": [8, 10, 30, 30], "num_keypoints": 2}
+
+
+def test_coco_key_points_become_points_of_their_kinds():
+    other = {"keypoints": [[1, 2, 0], [3, 4, 1], [5, 6, 2]], "bbox": [0, 0, 9, 4]}
+    points = Points.from_coco([[{"bbox": [0, 0, 5, 5]}, PERSON, other], [], [PERSON]], ["nose", "left", "right"])
+    assert points.to_lists() == [([[10, 20], [30, 24], [3, 4], [5, 6]], [0, 2, 1, 2]), ([], []),
+                                 ([[10, 20], [30, 24]], [0, 2])]
+    assert points.extra["visibility"][0].tolist() == [2, 1, 1, 2]
+    assert points.extra["instance"][0].tolist() == [1, 1, 2, 2]
+    assert points.extra["scale"][0].tolist() == [20, 20, 6, 6] and points.extra["visibility"].dtype == torch.int64
+    assert "scale" not in Points.from_coco([[{"keypoints": [1, 2, 2]}]], 1).extra
+    assert Points.from_coco([[], []], np.int64(3)).xy.shape == (2, 0, 2)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("images", "kinds", "error", "named"), [
+    ([PERSON], 3, TypeError, "a list of annotations for each image"),
+    ([[PERSON]], "nose", TypeError, "the names of all kinds"),
+    ([[PERSON]], 2, ValueError, "image 0, annotation 0: keypoints must be 6 numbers, x, y and v of 2 kinds, got 9"),
+    ([[], [{"keypoints": [1, 2, 0.7]}]], 1, ValueError, "image 1, annotation 0, key point 0: v must be .* got 0.7"),
+    ([[{"keypoints": [1, "2", 2]}]], 1, TypeError, "image 0, annotation 0: keypoints must be numbers"),
+    ([], 1, ValueError, "at least one"),
+])
+def test_annotations_of_the_wrong_kind_are_named(images, kinds, error, named):
+    with pytest.raises(error, match=named):
+        Points.from_coco(images, kinds)
+
+
+def test_boxes_are_measured_from_edges_of_pixels_and_points_from_their_centres():
+    boxes, labels = [[[0, 0, 8, 4], [2, 1, 1, 1]], np.zeros((0, 4))], [[3, 0], []]
+    centres = Points.from_boxes(boxes, labels)
+    assert centres.to_lists() == [([[3.5, 1.5], [2.0, 1.0]], [3, 0]), ([], [])]  # a box of one pixel has its centre
+    assert centres.extra["size"][0].tolist() == [[8, 4], [1, 1]] and centres.extra["instance"][0].tolist() == [0, 1]
+    corners = Points.from_boxes(boxes, labels, at="corners")
+    assert corners.to_lists()[0] == ([[-0.5, -0.5], [7.5, 3.5], [1.5, 0.5], [2.5, 1.5]], [6, 7, 0, 1])
+    corners.check_inside((4, 8), 8)  # a box that fills its picture has its corners inside
+    assert corners.extra["instance"][0].tolist() == [0, 0, 1, 1]
+    mirrored = centres.flip(8).corners()
+    assert mirrored.to_lists()[0][0][2:] == [[4.5, 0.5], [5.5, 1.5]]
+
+
+def test_the_corners_of_large_boxes_get_wide_gaussians():
+    points = Points.from_boxes([[[0, 0, 8, 4], [0, 0, 40, 60]], []], [[0, 0], []], at="corners")
+    width, height = points.extra["size"].unbind(-1)
+    wide = replace(points, sigma=heatmaps.object_radius(height, width, 0.3) / 3)
+    expected = [heatmaps.object_radius(4, 8, 0.3) / 3] * 2 + [heatmaps.object_radius(60, 40, 0.3) / 3] * 2
+    assert wide.sigma[0].tolist() == pytest.approx(expected) and wide.sigma[1].tolist() == [1.0] * 4
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("boxes", "labels", "options", "named"), [
+    ([[[0, 0, 8, 0]]], [[3]], {}, r"image 0, box 0 must be finite and of a width and height above 0, got .*8.0, 0.0"),
+    ([[], [[0, 0, 8]]], [[], [3]], {}, r"image 1: boxes must have shape \(n, 4\)"),
+    ([[[0, 0, 8, 9]]], [[3, 4]], {}, "image 0: 1 positions need as many labels"),
+    ([[[0, 0, 8, 9]]], [], {}, "boxes hold 1 images, labels 0"),
+    ([[[0, 0, 8, 9]]], [[3]], {"at": "center"}, "at must be one of centre, corners"),
+])
+def test_boxes_of_the_wrong_kind_are_named(boxes, labels, options, named):
+    with pytest.raises(ValueError, match=named):
+        Points.from_boxes(boxes, labels, **options)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("change", "named"), [
+    (lambda points: points.flip(0), "width must be an integer above 0, got 0"),
+    (lambda points: points.flip(9, swap=[1, 0]), r"swap must be pairs .* got \[1, 0\]"),
+    (lambda points: points.flip(9, swap=[(0, 1), (1, 2)]), "swap must be pairs that name each class at most once"),
+    (lambda points: points.scale(0), "factor must be finite and above 0"),
+    (lambda points: points.scale((1, 2, 3)), "points with 2 coordinates need 2 lengths, got factor"),
+    (lambda points: points.pad(math.nan, 0), "left must be finite, got nan"),
+    (lambda points: points.crop(0, 0, 0, 4), "height and width must be"),
+    (lambda points: points.padded(2), "count must be an integer, at least 3, got 2"),
+    (lambda points: points.where(torch.ones(3, dtype=torch.bool)), r"kept must be a bool tensor \(2, 3\)"),
+    (lambda points: points.where(points.xy[..., 0]), "kept must be a bool tensor"),
+    (lambda points: Points(points.xy, points.label, points.valid).corners(), "points must carry 'size' in extra"),
+    (lambda points: points.affine(torch.eye(2), (8, 8)), r"matrix must be \(2, 2, 3\)"),
+])
+def test_changes_that_cannot_be_made_are_named(change, named):
+    with pytest.raises(ValueError, match=named):
+        change(some())
+
+
+@pytest.mark.parametrize("number", [np.float32, np.int64, np.float64, np.uint8, torch.tensor, np.array])
+def test_numbers_of_numpy_are_numbers(number):
+    points = some()
+    assert torch.equal(points.at_stride(number(2)).xy, points.at_stride(2).xy)
+    assert torch.equal(points.scale((number(2), 1)).xy, points.scale((2, 1)).xy)
+    assert torch.equal(points.crop(number(1), number(2), 8, 8).xy, points.crop(1, 2, 8, 8).xy)
+
+
+@pytest.mark.parametrize("number", [np.int64, np.uint8, np.int32])
+def test_whole_numbers_of_numpy_are_sizes(number):
+    points = some()
+    assert torch.equal(points.flip(number(12)).xy, points.flip(12).xy)
+    assert torch.equal(points.crop(0, 0, number(5), number(6)).xy, points.crop(0, 0, 5, 6).xy)
+    assert points.padded(number(5)).label.shape == (2, 5)
+    points.check_inside((number(12), number(12)), number(3))

@@ -24,6 +24,15 @@ def is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def plain(value: Any) -> Any:
+    """Python's own number for one of NumPy, or for an array or tensor of no axes that needs no gradient.
+
+    A compiler takes NumPy's for arrays, and JSON for nothing at all. Anything else stays what it is.
+    """
+    single = getattr(value, "ndim", None) == 0 and not getattr(value, "requires_grad", False)
+    return value.item() if single else value
+
+
 def is_whole(value: object) -> bool:
     """Whether this is an integer, Python's or NumPy's; a bool is none."""
     return isinstance(value, Integral) and not isinstance(value, bool)

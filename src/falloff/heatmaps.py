@@ -275,7 +275,7 @@ def counted(mask: Bool[Tensor, "batch 1 height width"] | None, stride: int) -> B
     return torch.nn.functional.max_pool2d(mask.float(), stride, ceil_mode=True) > 0
 
 
-def object_radius(height: float, width: float, min_iou: float = 0.7) -> float:
+def object_radius(height: float | Tensor, width: float | Tensor, min_iou: float = 0.7) -> Any:
     """Largest distance that both corners of a box may move, each axis, with IoU still at least ``min_iou``.
 
     The corners may move in three worst ways. With :math:`r` the radius, :math:`h, w` the box and :math:`t` the IoU:
@@ -288,23 +288,30 @@ def object_radius(height: float, width: float, min_iou: float = 0.7) -> float:
     Each is a quadratic in :math:`r`; the smallest of the three roots in range is the answer.
 
     Args:
-        height: of the box in pixels, above 0.
-        width: of the box in pixels, above 0.
+        height: of the box in pixels, above 0; a number, or a tensor of any shape with a box in each element.
+        width: of the box in pixels, above 0, likewise.
         min_iou: in (0, 1].
+
+    Returns:
+        The radius in pixels, a number or a tensor; nothing looks at the values of a tensor.
 
     Raises:
         ValueError: an argument is out of range.
 
     Source: Law and Deng 2018, section 3.2; derived anew, since their first code took a wrong root.
     """
-    check_positive("height", height)
-    check_positive("width", width)
+    root: Any = torch.sqrt
+    if not isinstance(height, Tensor) and not isinstance(width, Tensor):
+        check_positive("height", height)
+        check_positive("width", width)
+        root = math.sqrt
     check_share("min_iou", min_iou)
     check_positive("min_iou", min_iou)
     total, area = height + width, height * width
     # Shift: r^2 - (h + w) r + hw (1 - t) / (1 + t) = 0. Shrink: 4 r^2 - 2 (h + w) r + hw (1 - t) = 0.
     # Grow: 4 r^2 + 2 (h + w) r - hw (1 - t) / t = 0.
-    shift = (total - math.sqrt(total**2 - 4 * area * (1 - min_iou) / (1 + min_iou))) / 2
-    shrink = (total - math.sqrt(total**2 - 4 * area * (1 - min_iou))) / 4
-    grow = (-total + math.sqrt(total**2 + 4 * area * (1 - min_iou) / min_iou)) / 4
-    return min(shift, shrink, grow)
+    shift = (total - root(total**2 - 4 * area * (1 - min_iou) / (1 + min_iou))) / 2
+    shrink = (total - root(total**2 - 4 * area * (1 - min_iou))) / 4
+    grow = (-total + root(total**2 + 4 * area * (1 - min_iou) / min_iou)) / 4
+    least = (shift, shrink, grow)
+    return min(least) if root is math.sqrt else torch.stack(least).amin(0)
