@@ -146,15 +146,6 @@ def test_what_a_loss_refuses_is_no_divergence(spots):
         train(TINY.replace(dataset="crowded", loss="dsnt"))
 
 
-@pytest.mark.bad_input
-def test_a_training_split_without_a_label_is_refused_by_name(spots):
-    arrays = set_arrays()
-    hidden = np.where((arrays["split"] == "train")[:, None], 0, arrays["visibility"]).astype(np.uint8)
-    write_set(spots, "unlabelled", **{**arrays, "visibility": hidden})
-    with pytest.raises(ValueError, match="data set 'unlabelled': none of the 24 images of the training split has a label"):
-        train(TINY.replace(dataset="unlabelled"))
-
-
 def test_typical_points_are_some_that_are_labelled(spots, monkeypatch):
     arrays = set_arrays()
     visible = arrays["visibility"].copy()
