@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import measured, set_arrays, write_set
 
-from falloff import data, decode, heatmaps, losses, machine, measures, training
+from falloff import data, decode, heatmaps, losses, machine, measures, recipe, training
 from falloff.data import Dataset, digits
 from falloff.points import Points
 from falloff.recipe import Recipe
@@ -136,6 +136,23 @@ def test_a_short_run_on_digits(monkeypatch):
 def test_a_run_that_diverges_says_at_which_step(spots):
     with pytest.raises(FloatingPointError, match="step"):
         train(TINY.replace(loss="mse", learning_rate=1e30, steps=20))
+
+
+@pytest.mark.bad_input
+def test_what_a_loss_refuses_is_no_divergence(spots):
+    arrays = set_arrays()
+    write_set(spots, "crowded", **{**arrays, "names": np.array(["spot"])})  # two points of one class in each picture
+    with pytest.raises(ValueError, match="dsnt needs at most one point of each class in an image; one image has 2"):
+        train(TINY.replace(dataset="crowded", loss="dsnt"))
+
+
+def test_typical_points_are_some_that_are_labelled(spots, monkeypatch):
+    arrays = set_arrays()
+    visible = arrays["visibility"].copy()
+    visible[:20] = 0
+    write_set(spots, "late", **{**arrays, "visibility": visible})
+    monkeypatch.setattr(recipe, "TYPICAL", 4)
+    assert len(train(TINY.replace(dataset="late")).curve) == 1
 
 
 def test_a_split_that_is_missing_is_named(spots):

@@ -36,15 +36,8 @@ class Recipe:
         return check_device(self.run.device)
 
     def datasets(self) -> tuple[Dataset, Dataset]:
-        """The training split, and the first images of the validation split, which are measured along the way.
-
-        Raises:
-            ValueError: they are not there or not as described, or nothing is labelled in the training split.
-        """
+        """The training split, and the first images of the validation split, which are measured along the way."""
         train, val = (data.load(self.run.dataset, split, self.run.size) for split in ("train", "val"))
-        if not bool(train.points.valid.any()):
-            raise ValueError(f"data set {self.run.dataset!r}: none of the {len(train.images)} images of the training "
-                             "split has a labelled point, so nothing can be learnt from it")
         return train, val.head(WATCHED)
 
     def system(self, dataset: Dataset) -> System:

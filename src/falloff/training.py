@@ -68,8 +68,7 @@ def train(run: Run, checkpoint: Checkpoint | None = None) -> Record:
             record of one that was never stopped, but for its wall time, which is that of all its parts.
 
     Raises:
-        ValueError: the device or the data set is not there or not as described; nothing is labelled in the training
-            split; or the loss refuses what it is given.
+        ValueError: the device or the data set is not there or not as described, or the loss refuses what it is given.
         FloatingPointError: the loss or a weight became NaN or infinite; the message names the step.
         RuntimeError: the losses' compiled form failed.
     """

@@ -11,10 +11,11 @@ from scenes import one
 
 from falloff import losses
 from falloff.losses import PointLoss
+from falloff.points import Points
 
 OUTSIDE = """
 from dataclasses import dataclass
-from falloff.losses import PointLoss
+from falloff.losses import PixelLoss, PointLoss
 
 @dataclass(frozen=True, kw_only=True)
 class Height(PointLoss):
@@ -23,6 +24,24 @@ class Height(PointLoss):
 
     def _total(self, logits, points, mask):
         return self.scale * logits.sum()
+
+class Undecorated(PointLoss):
+    scale: float = 2.0
+
+class Renamed(Height):
+    name = "renamed"
+
+@dataclass(frozen=True, kw_only=True)
+class NoSlope(PixelLoss):
+    def charge(self, x, heat, positive):
+        return (x - heat) ** 2
+
+@dataclass(frozen=True, kw_only=True)
+class NoCharge(PixelLoss):
+    pass
+
+class Nothing(PointLoss):
+    pass
 
 number = 3
 """
@@ -120,6 +139,8 @@ def test_a_loss_outside_the_package_is_made_by_module_and_name(outside):
         ("of_mine:", {}, ValueError, "loss 'of_mine:' must be written 'module:Name'"),
         (":Height", {}, ValueError, "loss ':Height' must be written"),
         (".of_mine:Height", {}, ValueError, "loss '.of_mine:Height' must be written"),
+        ("of_mine:Undecorated", {"scale": 1.0}, TypeError,
+         r"Undecorated has options of its own \(scale\), so the class needs @dataclass\(frozen=True, kw_only=True\)"),
         ("of_mine:number", {}, TypeError, "loss 'of_mine:number' must be a subclass of .*PointLoss, got 3"),
         ("of_mine:dataclass", {}, TypeError, "loss 'of_mine:dataclass' must be a subclass"),
         ("of_mine:Height", {"scael": 1.0}, ValueError, "of_mine:Height has no option 'scael'.*did you mean 'scale'"),
@@ -130,6 +151,24 @@ def test_a_loss_outside_the_package_is_made_by_module_and_name(outside):
 def test_a_loss_that_is_not_there_is_named(outside, name, given_options, error, named):
     with pytest.raises(error, match=named):
         losses.make(name, **given_options)
+
+
+@pytest.mark.bad_input
+def test_what_a_loss_of_ones_own_lacks_is_named(outside):
+    logits, points = torch.ones(2, 1, *SIZE, requires_grad=True), Points.from_lists([([[1.0, 1.0]], [0])] * 2)
+    for step in (torch.enable_grad, torch.no_grad):
+        with step(), pytest.raises(TypeError, match=r"charge must return two tensors, .* its slope .*, got Tensor"):
+            losses.make("of_mine:NoSlope")(logits, points)
+    for name, named in (("NoCharge", "NoCharge must define charge"), ("Nothing", "Nothing must define _total")):
+        with pytest.raises(NotImplementedError, match=named):
+            losses.make(f"of_mine:{name}")(logits, points)
+    with pytest.raises(NotImplementedError, match=r"Height must define best_constant.* first bias"):
+        losses.best_constant(losses.make("of_mine:Height"), points, SIZE, 1)
+    for given, named in (({"reduction": "none"}, "Height gives one number for a batch, so reduction must be 'sum'"),
+                         ({"parts": True}, "Height tells no parts"), ({"normalizer": 2}, "Height takes no normalizer")):
+        with pytest.raises(ValueError, match=named):
+            losses.make("of_mine:Height")(logits, points, **given)
+    assert losses.make("of_mine:Renamed").name == "renamed" and losses.make("of_mine:Height").name == "Height"
 
 
 def test_no_file_of_losses_is_named_as_one_of_the_functions():

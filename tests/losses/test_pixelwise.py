@@ -152,3 +152,22 @@ def test_a_volume_is_summed_over_its_three_axes(name):
     positives = heatmaps.positives(points, size, CLASSES)
     assert positives.nonzero().tolist() == [[0, 0, 1, 3, 5], [0, 1, 2, 0, 6], [1, 1, 0, 4, 1]]
     assert float(loss(logits, points)) == pytest.approx(float(loss.elementwise(logits, points).sum()), rel=1e-9)
+
+
+@pytest.mark.parametrize("normalizer", [None, "image", "pixels", 7])
+@pytest.mark.parametrize("name", PIXEL)
+def test_the_dense_form_sums_to_the_loss_with_mask_weights_stride_and_normaliser(name, normalizer):
+    logits, points = scene(torch.float64)
+    points = with_(points, weight=torch.tensor([[2.0, 0.5], [3.0, 1.0]])).at_stride(1 / 4)
+    mask = torch.ones(2, 1, *SIZE, dtype=torch.bool)
+    mask[0, :, 2:4, 1:] = False
+    loss, given = losses.make(name), {"mask": mask, "stride": 4, "normalizer": normalizer}
+    value, dense = loss(logits, points, **given), loss.elementwise(logits, points, **given)
+    assert dense.shape == logits.shape and (dense[~mask.expand_as(dense)] == 0).all()
+    assert float(dense.sum()) == pytest.approx(float(value), rel=1e-12)
+    slopes = (torch.autograd.grad(one, logits)[0] for one in (value, dense.sum()))
+    assert torch.allclose(*slopes, rtol=1e-9, atol=1e-14)
+    assert torch.allclose(dense.sum((1, 2, 3)), loss(logits, points, reduction="none", **given), rtol=1e-12)
+    half = loss.elementwise(logits.to(torch.bfloat16), points, **given)
+    assert half.dtype == torch.float32
+    assert float(half.sum()) == pytest.approx(float(loss(logits.to(torch.bfloat16), points, **given)), rel=1e-5)

@@ -72,3 +72,12 @@ def test_dsnt_refuses_two_points_of_a_class():
     points = Points.from_lists([([[1.0, 1.0], [2.0, 2.0]], [0, 0])])
     with pytest.raises(ValueError, match="dsnt needs at most one point of each class in an image; one image has 2"):
         losses.make("dsnt")(torch.zeros(1, 1, *SIZE), points)
+
+
+def test_a_compiled_dsnt_leaves_out_the_maps_of_several_points():
+    points = Points.from_lists([([[1.0, 1.0], [2.0, 2.0], [5.0, 3.0]], [0, 0, 1]), ([[6.0, 1.0]], [0])])
+    logits = torch.randn(2, 2, *SIZE, generator=torch.Generator().manual_seed(0))
+    loss = losses.make("dsnt")
+    step = torch.compile(lambda x, points: loss(x, points), fullgraph=True, backend="aot_eager")
+    alone = points.where(torch.tensor([[False, False, True], [True, False, False]]))
+    assert float(step(logits, points)) == pytest.approx(float(loss(logits, alone)), rel=1e-6)

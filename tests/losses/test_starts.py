@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from family import CLASSES, PIXEL, SIZE, scene, with_
+from family import CLASSES, NAMES, PIXEL, SIZE, scene, with_
 from hypothesis import given, settings
-from scenes import batches, one
+from scenes import batches, none, one
 
 from falloff import heatmaps, losses
 from falloff.points import Points
@@ -42,6 +42,33 @@ def test_the_best_constant_of_a_large_scale_is_found():
     loss, points = losses.make("mse", scale=1e6), one(3.0, 2.0)
     at = losses.best_constant(loss, points, SIZE, 1)
     assert at == pytest.approx(1e6 * float(heatmaps.render(points, SIZE, 1, 1.5).mean()), rel=1e-3)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("name", NAMES)
+def test_points_of_which_none_counts_say_nothing_of_a_start(name):
+    loss = losses.make(name)
+    unweighed = with_(one(3.0, 2.0), weight=torch.zeros(1, 1))
+    for points in (none(2), none(2, 3), unweighed):
+        if name.startswith(("spatial", "dsnt")):  # a constant changes no softmax
+            assert losses.best_constant(loss, points, SIZE, CLASSES) == 0.0
+            continue
+        for asked in (lambda loss, *of: losses.best_constant(loss, *of), type(loss).best_constant):
+            with pytest.raises(ValueError, match=r"points must hold at least one that counts .* got none in"):
+                asked(loss, points, SIZE, CLASSES)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("loss", [losses.make("focal", alpha=0.0), losses.make("focal", alpha=1.0, gamma=5.0)])
+def test_a_loss_that_charges_one_side_alone_has_no_best_constant(loss):
+    with pytest.raises(ValueError, match="no constant is best"):
+        losses.best_constant(loss, one(3.0, 2.0), SIZE, 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_best_constant_of_very_rare_points_is_finite(name):
+    found = losses.best_constant(losses.make(name), one(300.0, 200.0), (512, 512), 1)
+    assert -20 < found < 5
 
 
 @pytest.mark.parametrize("name", PIXEL)

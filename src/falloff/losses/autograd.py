@@ -54,8 +54,16 @@ def elementwise(charge: Callable[..., Charge], x: Tensor, *constants: object) ->
     """The charge of each element of ``x``. Where a constant wants a gradient, too, all of them are autograd's."""
     learned = any(isinstance(constant, Tensor) and constant.requires_grad for constant in constants)
     if learned or not (x.requires_grad and torch.is_grad_enabled()):  # the latter lets forward-mode derivatives through
-        return charge(x, *constants)[0]
+        return _pair(charge(x, *constants))[0]
     return _Elementwise.apply(x, charge, *constants)[0]
+
+
+def _pair(charged: object) -> Charge:
+    """What a charge has returned, if it is a charge and its slope."""
+    if not (isinstance(charged, tuple) and len(charged) == 2 and all(isinstance(part, Tensor) for part in charged)):
+        raise TypeError("charge must return two tensors, the charge of each pixel and its slope by the logit, got "
+                        f"{type(charged).__name__}")
+    return charged
 
 
 def total(loss: Summand, x: Tensor, window: Window, points: Points, shares: Tensor, mask: Tensor | None) -> Tensor:
@@ -120,7 +128,7 @@ class _Elementwise(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, charge: Callable[..., Charge], *constants: object) -> Charge:
-        return charge(x, *constants)
+        return _pair(charge(x, *constants))
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:

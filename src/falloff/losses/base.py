@@ -209,9 +209,9 @@ def halved(slope: Callable[[float], Tensor], low: float, high: float) -> float:
     return (low + high) / 2
 
 
-def check_start(logit: float) -> None:
-    """Raise ValueError where a best constant is the end of the range that was searched."""
-    if abs(logit) > 39:
+def check_both_sides(slope: Callable[[float], Tensor]) -> None:
+    """Raise ValueError unless a low logit is charged for being too low, and a high one for being too high."""
+    if not slope(-40.0) < 0 < slope(40.0):
         raise ValueError("no constant is best for these points and options: labelled pixels alone, or others alone, "
                          "are charged; give the training a bias such as losses.prior_bias(0.01)")
 

@@ -29,8 +29,8 @@ class Tversky(PointLoss):
     ``alpha`` prices false positives, ``beta`` false negatives, both at least 0; ``smooth`` :math:`s > 0` defines it
     where nothing is labelled. ``points.weight`` :math:`w` counts a pixel :math:`1 + y (w - 1)` times in every sum, with
     w of the point nearest to it. There is no normaliser: on processes of as many images each, the mean is that of all.
-    Its parts are what is missed, :math:`\\beta \\sum (1 - p)\\,y`, and what is false, :math:`\\alpha \\sum p\\,(1 - y)`,
-    over the same denominator.
+    Its parts are what is missed, :math:`\\beta \\sum (1 - p)\\,y`, and what is false,
+    :math:`\\alpha \\sum p\\,(1 - y)`, over the same denominator.
 
     For a soft target it is smallest at p = 1 where y is high and at p = 0 where it is low, never at p = y: the overlap
     of a blurred target is not a probability.

@@ -12,7 +12,7 @@ from torch import Tensor
 from falloff import heatmaps
 from falloff.heatmaps import Window
 from falloff.losses.autograd import Charge, elementwise, is_channels_last, targets, total, work_dtype
-from falloff.losses.base import NormalizedLoss, check_labelled, check_start, halved, kept_points
+from falloff.losses.base import NormalizedLoss, check_both_sides, check_labelled, halved, kept_points
 from falloff.losses.normalizers import Normalizer
 from falloff.points import Points
 
@@ -34,8 +34,14 @@ class PixelLoss(NormalizedLoss):
       mean of the losses of its parts, however it is split;
     - "pixels": the number of logits that the mask leaves;
     - "running": the mean number of points in a batch so far, the latest weighing most (:math:`m \\leftarrow 0.9\\,m +
-      0.1\\,n`), at least 1;
-    - a number: itself.
+      0.1\\,n`), at least 1; a mean that the loss keeps, and its ``state_dict`` has;
+    - a number, in a tensor or not: itself.
+
+    Each counts what one call sees. Where several processes share a batch and the mean of their gradients is taken, or
+    the gradients of several parts are, "image" gives what one process gives for the whole batch if all parts have as
+    many images, and "pixels" if their masks leave as many pixels. "points" and "running" do not: an image among few
+    points then weighs more. A call's ``normalizer=losses.count(points)`` does, however points are spread: see
+    :func:`falloff.losses.count`.
 
     A point under a mask does not count. ``points.weight`` multiplies the charge of a point's pixel (and, where the
     Gaussian is a target, of the pixels around it by as much as they belong to it, :math:`1 + y (w - 1)`); it does not
@@ -50,7 +56,8 @@ class PixelLoss(NormalizedLoss):
 
     def charge(self, x: Tensor, heat: Tensor, positive: Tensor) -> Charge:
         """Charge and slope of pixels, given the Gaussian (or the hard label) there and whether they are positives."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{self.name} must define charge(x, heat, positive), which gives the charge of each "
+                                  "pixel and its slope")
 
     def pixel_weight(self, heat: Tensor) -> Tensor | None:
         """What the charges are multiplied by, from the maps ``(B, C, ...)`` of the Gaussians; None for nothing."""
@@ -60,9 +67,10 @@ class PixelLoss(NormalizedLoss):
         self, logits: Float[Tensor, "batch classes *size"], points: Points, *,
         mask: Bool[Tensor, "..."] | None = None, stride: int | float = 1, normalizer: Normalizer | None = None,
     ) -> Float[Tensor, "batch classes *size"]:
-        """What each pixel adds to the loss, from dense maps. Arguments and errors: as for a call.
+        """What each pixel adds to the loss, from dense maps: their sum is that of a call.
 
-        The sum over a pixel and a batch is that of a call; ``normalizer=1`` gives the bare charges.
+        Arguments and errors: as for a call. ``normalizer=1`` gives what each pixel is charged. The dtype is float32, or
+        float64 for float64.
         """
         given = {} if normalizer is None else {"normalizer": self._checked(normalizer)}
         points, mask = self._ready(logits, points, mask, stride)
@@ -86,10 +94,13 @@ class PixelLoss(NormalizedLoss):
         nothing = heat.new_zeros(1)
         kinds = torch.cat([heat[near], nothing]), torch.cat([positive[near], nothing > 0])
         weights = torch.cat([weight[near], weight[~near].sum().view(1)])
-        found = halved(lambda x: (weights * self.charge(torch.full_like(weights, x), *kinds)[1]).sum(), *self._range)
+
+        def slope(x: float) -> Tensor:
+            return (weights * self.charge(torch.full_like(weights, x), *kinds)[1]).sum()
+
         if self.is_probability:
-            check_start(found)
-        return found
+            check_both_sides(slope)
+        return halved(slope, *self._range)
 
     @property
     def width(self) -> float | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from falloff.checks import check_at_least_zero
 from falloff.heatmaps import Window
 from falloff.losses.autograd import elementwise, work_dtype
-from falloff.losses.base import NormalizedLoss, check_labelled, check_start, halved, kept_points
+from falloff.losses.base import NormalizedLoss, check_both_sides, check_labelled, halved, kept_points
 from falloff.losses.distance import distance_aware_charge
 from falloff.losses.inputs import check_bool_map, check_map
 from falloff.losses.normalizers import Normalizer
@@ -95,9 +95,8 @@ class SoftmaxDistanceAware(NormalizedLoss):
             logit = torch.full((), x, device=points.xy.device, requires_grad=True)
             return torch.autograd.grad(loss(logit.expand(len(points), classes, *size), points), logit)[0]
 
-        found = halved(slope, -40.0, 40.0)
-        check_start(found)
-        return found
+        check_both_sides(slope)
+        return halved(slope, -40.0, 40.0)
 
 
 def softmax_distance_aware(

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from falloff import decode
-from falloff.heatmaps import nearest_pixel
 from falloff.losses.base import PointLoss
+from falloff.losses.regression import at_points
 from falloff.points import Points
 from falloff.systems.base import Outputs, Prediction, System, Task
 
@@ -29,12 +28,8 @@ class Offsets(System):
         return Outputs(self.net(images), tuple(images.shape[2:]))
 
     def loss(self, outputs: Outputs, points: Points, mask: Tensor | None = None) -> dict[str, Tensor]:
-        height, width = outputs["offsets"].shape[2:]
-        column, row = nearest_pixel(points.xy[..., 0], width), nearest_pixel(points.xy[..., 1], height)
-        image = torch.arange(len(points), device=row.device)[:, None]
-        gap = outputs["offsets"][image, :, row, column] - (points.xy - torch.stack([column, row], -1))
-        counted = torch.where(points.valid, gap.abs().sum(-1), 0.0).sum() / points.valid.sum().clamp(min=1)
-        return {"maps": self.criterion(outputs["maps"], points, mask=mask), "offsets": self.weight * counted}
+        offsets = at_points(outputs["offsets"], points, "offset", mask=mask)
+        return {"maps": self.criterion(outputs["maps"], points, mask=mask), "offsets": self.weight * offsets}
 
     def predict(self, outputs: Outputs, **decoder: object) -> Prediction:
         scores = self.criterion.scores(outputs["maps"])
