@@ -39,6 +39,8 @@ class Claims(SphinxDirective):
         verdict, basis = "not yet run", f"Planned: {claim.planned}"
         if claim.chapter:
             verdict, basis = self._evidence(claim)
+        if verdict == claims.UNJUDGED:
+            again = None
         cells = (claim.name, claim.claim, verdict, basis, _replayed(again) if again else "–")
         return [("* - " if place == 0 else "  - ") + cell for place, cell in enumerate(cells)]
 
@@ -48,7 +50,12 @@ class Claims(SphinxDirective):
         self.env.note_dependency(str(chapter.executed))
         link = f"[Chapter {int(claim.chapter[:2])}](../notebooks/{claim.chapter})"
         asked = "; ".join(criterion.in_words() for criterion in claim.criteria)
-        judged, stamp = evidence(chapter, claim) if claim.experiment else (claim.judge(), {})
+        judged, stamp = evidence(chapter, claim)
+        if claim.experiment is None:
+            judged = claim.judge()
+        shown_on = stamp.get("parameters", {}).get("dataset", claims.DATASET)
+        if shown_on != claims.DATASET:
+            return claims.UNJUDGED, f"{asked}. {link} ran on `{shown_on}`; the claim is about `{claims.DATASET}`"
         if judged is None:
             return "**stale**", f"{asked}. {link} must run again: `make book`"
         numbers = ", ".join(shown(effect) for effect in judged.effects)

@@ -27,8 +27,7 @@ from falloff.project import clear, commit, project_root, written
 log = logging.getLogger(__name__)
 
 # What people set for the Python that they type into; a chapter is run without it, and in UTF-8.
-_PERSONAL = {"PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONWARNINGS", "PYTHONIOENCODING", "MPLBACKEND", "MATPLOTLIBRC",
-             "JUPYTER_PATH"}
+_PERSONAL = {"PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONWARNINGS", "PYTHONIOENCODING", "MPLBACKEND", "JUPYTER_PATH"}
 
 
 def build(profile: str = "quick", names: Sequence[str] | None = None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from typing import Protocol
@@ -15,12 +16,6 @@ class _Named(Protocol):
     name: str
 
 
-class _Interval(Protocol):
-    mean: float
-    low: float
-    high: float
-
-
 class Judged(Protocol):
     """What was measured for a claim: its name, effects (the first one leads), verdict, and all of it as JSON."""
 
@@ -28,7 +23,7 @@ class Judged(Protocol):
     def claim(self) -> _Named: ...
 
     @property
-    def effects(self) -> Sequence[_Interval]: ...
+    def effects(self) -> Sequence[object]: ...
 
     @property
     def verdict(self) -> str: ...
@@ -60,7 +55,7 @@ def figure(drawn: Figure, name: str, caption: str, alt: str) -> None:
 
 
 def table(frame: pd.DataFrame, name: str, caption: str, *, digits: int = 3) -> None:
-    """Show a table with its caption; the index is the first column.
+    """Show a table with its caption; the index is the first column, and a number that is NaN a dash.
 
     Args:
         frame: one level of columns; numbers are rounded to ``digits``.
@@ -70,7 +65,13 @@ def table(frame: pd.DataFrame, name: str, caption: str, *, digits: int = 3) -> N
     from IPython.display import display
 
     _check(name, "tab-", caption=caption)
-    rounded = frame.reset_index().map(lambda value: f"{value:.{digits}f}" if isinstance(value, float) else value)
+
+    def written(value: object) -> object:
+        if not isinstance(value, float):
+            return value
+        return "–" if math.isnan(value) else f"{value:.{digits}f}"
+
+    rounded = frame.reset_index().map(written)
     body = rounded.to_markdown(index=False, disable_numparse=True)
     display({"text/markdown": f"~~~~{{table}} {caption}\n:name: {name}\n\n{body}\n~~~~", "text/plain": str(frame)},
             raw=True)
@@ -85,16 +86,12 @@ def number(name: str, value: object) -> None:
 
 
 def claim(judged: Judged) -> None:
-    """Keep what was measured for a claim: prose reads ``c3-verdict``, ``c3-effect``, ``c3-mean`` and the ends.
-
-    The page of claims reads all of it.
+    """Keep what was measured for a claim: prose reads ``c3-verdict`` and ``c3-effect``, the page of claims all of it.
 
     Args:
         judged: from :func:`falloff.study.claims.judge`.
     """
     name, first = judged.claim.name.lower(), judged.effects[0]
-    for part in ("mean", "low", "high"):
-        number(f"{name}-{part}", getattr(first, part))
     number(f"{name}-effect", str(first))
     number(f"{name}-verdict", judged.verdict)
     number(f"{name}-evidence", judged.as_json())

@@ -87,6 +87,7 @@ def new(rows: int = 1, columns: int = 1, *, height: float = 3.2, **options: Any)
     mpl.use("agg", force=False)
     import matplotlib.pyplot as plt
 
+    mpl.rcdefaults()  # whatever the reader's own matplotlibrc says
     mpl.rcParams.update(_STYLE)
     return plt.subplots(rows, columns, figsize=(WIDTH, height), layout="constrained", **options)
 

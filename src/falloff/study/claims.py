@@ -19,6 +19,8 @@ from falloff.study import formulas
 from falloff.study.statistics import Interval, Weights, slope_weights, smallest
 
 VERDICTS = ("supported", "refuted", "undecided")
+DATASET = "digits"  # the set that the claims are about
+UNJUDGED = "not judged on this data"  # in place of a verdict, on another set
 
 
 @dataclass(frozen=True)
@@ -121,11 +123,14 @@ class Claim:
         """
         return digests.of_text(json.dumps([self.experiment, [one.decisive() for one in self.criteria]]))[:16]
 
-    def judge(self, table: pd.DataFrame | None = None, **numbers: float) -> Judgement:
+    def judge(
+        self, table: pd.DataFrame | None = None, *, dataset: str = DATASET, **numbers: float
+    ) -> Judgement:
         """What a table of runs, or its formulas, say about the claim.
 
         Args:
             table: one row per arm and seed, of the claim's experiment.
+            dataset: what a chapter ran on; on any other than the study's own nothing is judged.
             numbers: in place of what the formulas give, by their names with ``_`` for ``-``.
 
         Raises:
@@ -142,7 +147,7 @@ class Claim:
             raise ValueError(f"claim {self.name} is judged by {wanted}, got {', '.join(given) or 'no number'}"
                              + ("" if table is None else " and a table"))
         try:
-            return Judgement(self, tuple(criterion.measure(table, given) for criterion in self.criteria))
+            return Judgement(self, tuple(criterion.measure(table, given) for criterion in self.criteria), dataset)
         except ValueError as error:
             raise ValueError(f"claim {self.name}: {error}") from error
 
@@ -153,10 +158,13 @@ class Judgement:
 
     claim: Claim
     effects: tuple[Interval, ...]
+    dataset: str = DATASET
 
     @property
     def verdict(self) -> str:
-        """Of all criteria together: refuted by one, supported by all."""
+        """Of all criteria together: refuted by one, supported by all; :data:`UNJUDGED` on other data."""
+        if self.dataset != DATASET:
+            return UNJUDGED
         each = [one.decide(effect) for one, effect in zip(self.claim.criteria, self.effects, strict=True)]
         return next((one for one in ("refuted", "undecided") if one in each), "supported")
 
@@ -166,12 +174,14 @@ class Judgement:
         return json.dumps({"claim": self.claim.name, "asked": self.claim.digest(), "effects": effects}, allow_nan=False)
 
 
-def judge(name: str, table: pd.DataFrame | None = None, **numbers: float) -> Judgement:
+def judge(
+    name: str, table: pd.DataFrame | None = None, *, dataset: str = DATASET, **numbers: float
+) -> Judgement:
     """What a table of runs, or its formulas, say about a claim by its name: see :meth:`Claim.judge`."""
     claims = load()
     if name not in claims:
         raise ValueError(f"no claim is named {name!r}; known: {', '.join(claims)}")
-    return claims[name].judge(table, **numbers)
+    return claims[name].judge(table, dataset=dataset, **numbers)
 
 
 def from_json(text: str, claim: Claim) -> Judgement | None:

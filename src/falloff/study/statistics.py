@@ -45,7 +45,18 @@ class Interval:
         below, above = f"{self.mean - self.low:.3f}", f"{self.high - self.mean:.3f}"
         if below == above:
             return f"{self.mean:.3f}\u00a0±\u00a0{above}"
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return self.in_words()
+
+    def in_words(self, mean: str = "{:.3f}", ends: str = " [{:.3f}, {:.3f}]") -> str:
+        """As a sentence has it: the mean, then its ends; one seed has none, and without a mean it is as ``str`` says.
+
+        Args:
+            mean: how the mean is written, with its format.
+            ends: how the low and the high end follow it.
+        """
+        if math.isnan(self.mean):
+            return str(self)
+        return mean.format(self.mean) + ("" if math.isnan(self.high) else ends.format(self.low, self.high))
 
 
 def interval(values: Values, confidence: float = 0.95) -> Interval:
