@@ -1,5 +1,9 @@
 """What holds of every loss: masks, layouts, precisions, compilers and transformations."""
 
+import copy
+import pickle
+from dataclasses import FrozenInstanceError
+
 import pytest
 import torch
 from equations import sigmoid
@@ -204,3 +208,17 @@ def test_the_same_call_twice_gives_the_same_numbers(name):
     logits, points = scene(shape=LARGE)
     first, second = (gradient(losses.make(name), logits, points) for _ in range(2))
     assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trainers_set_on_a_loss_what_they_set_on_any_module_but_no_option(name):
+    loss = losses.make(name)
+    holder = torch.nn.ModuleDict({"loss": loss})
+    assert not holder.eval()["loss"].training and holder.train()["loss"].training
+    for module in holder.modules():
+        module.training = False  # Lightning, after a validation
+    loss.forward = loss.forward  # a hook of accelerate
+    assert loss == losses.make(name) == copy.deepcopy(loss) == pickle.loads(pickle.dumps(losses.make(name)))
+    for option, value in losses.options(name).items():
+        with pytest.raises(FrozenInstanceError, match=option):
+            setattr(loss, option, value)
