@@ -203,7 +203,8 @@ def test_a_chapter_runs_whatever_its_reader_has_set_for_other_work(project, tmp_
     rewritten = project / "notebooks" / f"{CHAPTER}.ipynb"
     notebook = nbformat.read(rewritten, as_version=4)
     notebook.cells.append(new_code_cell(
-        "import warnings\n\nfrom falloff import plots\n\nwarnings.warn('µ')\nplots.new()[0].axes[0].set_title('$y$').get_usetex()"))
+        "import warnings\n\nfrom falloff import plots\n\nwarnings.warn('µ')\n"
+        "plots.new()[0].axes[0].set_title('$y$').get_usetex()"))
     nbformat.write(notebook, rewritten)
     status, out, err = falloff("run", CHAPTER, "title=ü")
     assert status == 0, err

@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 import subprocess
+import sys
 import tomllib
 from itertools import chain
 from pathlib import Path
 
+import torch
 import yaml
+
+from falloff import heatmaps, losses
+from falloff.points import Points
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,6 +26,22 @@ def test_the_readme_s_code_runs_as_written():
     assert names["net"].weight.grad.abs().sum() > 0
     assert names["found"].score.shape == (2, 5)
     assert len(names["predicted"]) == 2
+
+
+def test_the_loss_that_contributing_shows_is_complete(tmp_path, monkeypatch):
+    code, = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), flags=re.S)
+    (tmp_path / "my_module.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_module", raising=False)
+    loss = losses.make("my_module:Charbonnier", epsilon=0.2)
+    points = Points.from_lists([([[3.0, 4.5]], [0])])
+    logits = torch.randn(1, 1, 8, 8, dtype=torch.float64, requires_grad=True)
+    heat = heatmaps.render(points, (8, 8), 1, sigma=1.5).double()
+    charged = (((logits - heat) ** 2 + 0.2**2).sqrt() - 0.2).sum()
+    torch.testing.assert_close(loss(logits, points), charged)
+    got, right = (torch.autograd.grad(value, logits)[0] for value in (loss(logits, points), charged))
+    torch.testing.assert_close(got, right)
+    assert -1 < losses.best_constant(loss, points, (8, 8), classes=1) < 1
 
 
 def pins(text: str) -> set[str]:

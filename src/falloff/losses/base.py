@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import FrozenInstanceError, dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,8 +22,25 @@ from falloff.losses.normalizers import NAMES, Normalizer, RunningMean, check_nor
 from falloff.points import Points
 
 
+class _Kept(nn.Module):
+    """A module whose options, the fields of its dataclass, cannot be set; all else that trainers set on modules can."""
+
+    def __new__(cls, *args: object, **options: object) -> Any:
+        for one in cls.__mro__:  # what a frozen dataclass makes refuses every name, as "training" and "forward"
+            if "__dataclass_fields__" in vars(one) and "__setattr__" in vars(one):
+                del one.__setattr__, one.__delattr__
+        new = super().__new__(cls)
+        nn.Module.__init__(new)  # what a dataclass makes of __init__ calls no other
+        return new
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in (option.name for option in fields(self)):  # type: ignore[arg-type]
+            raise FrozenInstanceError(f"cannot assign to option {name!r}; dataclasses.replace gives another loss")
+        super().__setattr__(name, value)
+
+
 @dataclass(frozen=True, kw_only=True)
-class PointLoss(nn.Module):
+class PointLoss(_Kept):
     """A loss of logits ``(B, C, H, W)`` against :class:`~falloff.points.Points`, a differentiable scalar.
 
     Called as ``loss(logits, points)`` with, by name, any of:
@@ -71,9 +88,7 @@ class PointLoss(nn.Module):
 
     def __new__(cls, *args: object, **options: object) -> Any:
         check_declared(cls)
-        new = super().__new__(cls)
-        nn.Module.__init__(new)  # what a dataclass makes of __init__ calls no other
-        return new
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         for option in fields(self):  # NumPy's numbers become Python's: a compiler takes them for arrays
@@ -128,11 +143,6 @@ class PointLoss(nn.Module):
     def _parts(self, logits: Tensor, points: Points, mask: Tensor | None, **normalizer: Normalizer) -> Tensor:
         """What each image adds at labelled pixels and elsewhere, ``(B, 2)``."""
         raise ValueError(f"{self.name} tells no parts, so parts must be False")
-
-    def train(self, mode: bool = True) -> Any:
-        """No loss behaves differently in training."""
-        object.__setattr__(self, "training", mode)  # PyTorch's own sets it like an option, which none may
-        return self
 
     def scores(self, logits: Tensor) -> Tensor:
         """What a decoder reads: the probability, or the raw output of a loss that regresses a map."""
