@@ -91,3 +91,14 @@ def test_anything_else_is_no_size(size):
 def test_a_table_gives_what_it_has_and_a_module_what_it_holds():
     assert checks.choose("net", "unet", {"unet": 1}) == 1
     assert checks.choose("function", "math:hypot", {}) is math.hypot
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.int64(3), np.array(2.0), np.bool_(True), torch.tensor(2)])
+def test_a_single_number_of_an_array_library_becomes_pythons(value):
+    assert type(checks.plain(value)) in (int, float, bool) and checks.plain(value) == value
+
+
+@pytest.mark.parametrize(
+    "value", [2, 0.5, None, "a", (1,), np.ones(1), torch.ones(1), torch.tensor(1.0).requires_grad_()])
+def test_what_is_no_single_number_or_is_learned_stays_as_it_is(value):
+    assert checks.plain(value) is value

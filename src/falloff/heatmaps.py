@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from falloff.checks import check_count, check_one_of, check_positive, check_share, check_size
+from falloff.checks import check_count, check_one_of, check_positive, check_share, check_size, plain
 from falloff.points import Points
 
 Merge = Literal["max", "noisy-or"]
@@ -51,7 +51,7 @@ class Window:
         """
         check_size("size", size)
         check_count("classes", classes)
-        size = tuple(size)
+        size, classes = tuple(map(plain, size)), plain(classes)
         if not torch.compiler.is_compiling():  # a compiled step cannot raise on values: it would be compiled per batch
             points.check_inside(size, classes)
         classes = 1 if any_class else classes
@@ -210,6 +210,7 @@ def render(
         [0.135, 0.607, 1.0, 0.607, 0.135]
     """
     check_one_of("merge", merge, get_args(Merge))
+    sigma = plain(sigma)
     if isinstance(sigma, Tensor):
         points, sigma = replace(points, sigma=sigma), 1.0
     check_positive("sigma", sigma)
@@ -300,6 +301,7 @@ def object_radius(height: float | Tensor, width: float | Tensor, min_iou: float 
 
     Source: Law and Deng 2018, section 3.2; derived anew, since their first code took a wrong root.
     """
+    height, width, min_iou = plain(height), plain(width), plain(min_iou)
     root: Any = torch.sqrt
     if not isinstance(height, Tensor) and not isinstance(width, Tensor):
         check_positive("height", height)

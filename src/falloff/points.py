@@ -53,9 +53,9 @@ class Points:
 
     No gradient reaches ``weight``. ``dataclasses.replace(points, weight=...)`` gives another array to the same points.
 
-    kornia counts pixels in the same way: ``points.xy`` may go through it as it is, or through :meth:`affine` with its
-    matrix. torchvision's ``resize``, ``rotate`` and ``affine`` take the corner of a pixel for its centre, so that they
-    move key points by up to half a pixel against their picture.
+    kornia, with ``align_corners=True``, counts pixels in the same way: ``points.xy`` may go through it as it is, or
+    all that points carry through :meth:`affine` with its matrix. torchvision's ``resize``, ``rotate`` and ``affine``
+    take the corner of a pixel for its centre, so that they move key points by up to half a pixel against their picture.
 
     Checks that must read values run once, here, and what they found bounds the points from then on: a loss compares
     Python numbers and never waits for the device. A part of a batch keeps the bound of the whole; only where that
@@ -79,7 +79,7 @@ class Points:
         arrays = _blanked(self._arrays())
         if self.weight is not None:
             arrays["weight"] = arrays["weight"].detach()
-        self._set(arrays, _UNKNOWN[self.xy.shape[-1]], False, math.inf)
+        self._set(arrays, _UNKNOWN[int(self.xy.shape[-1])], False, math.inf)
         if is_plain():
             self._read()
 
@@ -272,6 +272,7 @@ class Points:
             >>> points = Points.from_boxes([[[10, 20, 40, 60]]], [[0]], at="corners")
             >>> width, height = points.extra["size"].unbind(-1)
             >>> replace(points, sigma=heatmaps.object_radius(height, width, 0.3) / 3).sigma
+            tensor([[3.5607, 3.5607]])
         """
         checks.check_one_of("at", at, ("centre", "corners"))
         if len(boxes) != len(labels):
@@ -648,7 +649,7 @@ class Points:
         if bound is not None and is_plain() and known.is_known:
             known = bound(known)
         elif bound is not None:  # a graph that read a bound would be compiled again for every batch
-            known = _UNKNOWN[self.xy.shape[-1]]
+            known = _UNKNOWN[int(self.xy.shape[-1])]
         new._set(self._arrays() | dict(changed), known, exact, self._widest if widest is None else widest)
         return new
 
@@ -670,8 +671,8 @@ class Points:
         ranges = zip("xyz", position, self.extent.low, self.extent.high, reversed(size), strict=False)
         for name, x, low, high, length in ranges:
             if not -0.5 <= x <= length - 0.5:
-                raise ValueError(f"{which} at {at} lies outside the picture of {picture}: {name} reaches from {low:.7g}"
-                                 f" to {high:.7g}, allowed is -0.5 to {length - 0.5:g}; {self._cause(position, size)}")
+                raise ValueError(f"{which} at {at} lies outside the picture: {name} reaches from {low:.7g} to "
+                                 f"{high:.7g}, allowed is -0.5 to {length - 0.5:g} in {picture}; {self._cause(position, size)}")
         hint = ": labels count from 0" if label == classes and not (self.valid & (self.label == 0)).any() else ""
         raise ValueError(f"{which}: label {label} is not in [0, {classes}): there are {classes} classes{hint}")
 
@@ -788,8 +789,7 @@ def _tensor(name: str, value: object, dtype: torch.dtype | None, device: str | N
 
 def _refuse_coco(xy: Tensor) -> None:
     """Positions in a volume are taken from lists, but not what looks like key points with their visibility."""
-    visibility = bool(torch.isin(xy[:, 2], torch.arange(3)).all()) and len(xy) > 0
-    if visibility and (not xy.is_floating_point() or bool((xy == 0).all(1).any())):
+    if len(xy) and not xy.is_floating_point() and bool(torch.isin(xy[:, 2], torch.arange(3)).all()):
         raise ValueError("xy must be (x, y), got what looks like COCO's (x, y, visibility), for which there is "
                          "Points.from_coco; positions (x, y, z) in a volume are taken as floats")
 
@@ -855,7 +855,8 @@ def _refuse_where(bad: Tensor, value: Tensor, message: str, hint: str = "") -> N
 
 def is_plain() -> bool:
     """Whether tensors hold numbers here, and are no stand-ins of torch.func or of a compiler that traces the code."""
-    return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
+    graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return not graph and not torch._C._are_functorch_transforms_active()
 
 
 _UNKNOWN = {axes: Extent((-math.inf,) * axes, (math.inf,) * axes, sys.maxsize, math.inf, sys.maxsize)

@@ -85,6 +85,8 @@ class Run:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        for one in fields(self):
+            object.__setattr__(self, one.name, checks.plain(getattr(self, one.name)))
         if isinstance(self.dataset, (str, Path)):
             object.__setattr__(self, "dataset", sets.anywhere(self.dataset))
         for name in ("dataset", "system", "device", "model", "loss"):
@@ -182,6 +184,7 @@ def _plain(name: str, value: Any) -> Option:
     """An option's value, of which there is one form: 2.0 is 2, and a list is a tuple."""
     if isinstance(value, (tuple, list)):
         return tuple(_plain(name, item) for item in value)
+    value = checks.plain(value)
     if checks.is_whole(value) or (isinstance(value, float) and value.is_integer()):
         return int(value)
     if value is None or isinstance(value, (bool, float, str)):

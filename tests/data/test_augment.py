@@ -1,6 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from kornia.augmentation import AugmentationSequential, RandomAffine, RandomHorizontalFlip
 
+from falloff import heatmaps
 from falloff.data import augment
 from falloff.points import Points
 
@@ -101,3 +105,22 @@ def test_brightness_moves_all_pixels_of_an_image_alike():
 def test_options_out_of_range_are_named(options, named):
     with pytest.raises(ValueError, match=named):
         augment.make(**options)
+
+
+@pytest.mark.parametrize("through", ["key points", "matrix"])
+def test_kornia_alone_moves_points_as_it_moves_their_picture(through):
+    points = Points.from_lists([([[10.25, 20.5], [30.0, 12.0], [38.0, 30.0]], [0, 1, 2])])
+    heat = heatmaps.render(points, (HEIGHT, WIDTH), 3, 1.2)
+    change = AugmentationSequential(RandomAffine(20, scale=(1.2, 1.2), p=1.0, align_corners=True),
+                                    RandomHorizontalFlip(p=1.0), data_keys=["input", "keypoints"])
+    torch.manual_seed(2)
+    picture, xy = change(heat, points.xy)
+    if through == "key points":
+        moved = replace(points, xy=xy).inside((HEIGHT, WIDTH))
+    else:
+        moved = points.affine(change.transform_matrix[:, :2], (HEIGHT, WIDTH))
+    assert moved.valid.any()
+    for point in moved.valid[0].nonzero().flatten().tolist():
+        share = picture[0, point] / picture[0, point].sum()
+        found = [float((share.sum(0) * torch.arange(WIDTH)).sum()), float((share.sum(1) * torch.arange(HEIGHT)).sum())]
+        assert moved.xy[0, point].tolist() == pytest.approx(found, abs=0.1)

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from dataclasses import FrozenInstanceError, dataclass, fields
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from falloff import heatmaps
-from falloff.checks import check_at_least_zero, check_one_of, check_positive
+from falloff.checks import check_at_least_zero, check_one_of, check_positive, plain
 from falloff.heatmaps import PixelsNear, nearest_pixel
 from falloff.losses.autograd import is_readable, work_dtype
 from falloff.losses.inputs import check_finite, check_logits, check_mask, refuse_probabilities
@@ -91,9 +90,8 @@ class PointLoss(_Kept):
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        for option in fields(self):  # NumPy's numbers become Python's: a compiler takes them for arrays
-            if isinstance(value := getattr(self, option.name), np.generic):
-                object.__setattr__(self, option.name, value.item())
+        for option in fields(self):
+            object.__setattr__(self, option.name, plain(getattr(self, option.name)))
         for name in self.above_zero:
             check_positive(name, getattr(self, name))
         for name in self.at_least_zero:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from falloff.checks import check_number
+from falloff.checks import check_count, check_number, check_size, plain
 from falloff.losses.base import PointLoss
 from falloff.points import Points
 
@@ -43,9 +43,12 @@ def best_constant(loss: PointLoss, points: Points, size: tuple[int, ...], classe
         classes: number of maps per image.
 
     Raises:
-        ValueError: no point counts; a point outside the picture or a label outside ``[0, classes)``; no finite constant
-            is best, since options leave out one side (focal loss with ``alpha`` 0 or 1).
+        ValueError: ``size`` or ``classes`` out of range; no point counts; a point outside the picture or a label
+            outside ``[0, classes)``; no finite constant is best, since options leave out one side (focal loss with
+            ``alpha`` 0 or 1).
     """
     if not isinstance(loss, PointLoss):
         raise TypeError(f"loss must come from losses.make(...), got {loss!r}")
-    return loss.best_constant(points, tuple(size), classes)
+    check_size("size", size)
+    check_count("classes", classes)
+    return loss.best_constant(points, tuple(map(plain, size)), plain(classes))
