@@ -435,6 +435,22 @@ def test_another_normaliser_in_each_step_is_no_other_graph():
         assert graphs.frame_count <= most
 
 
+@pytest.mark.parametrize("name", ["distance-aware", "dice"])
+def test_another_width_or_weight_in_each_step_is_no_other_graph(name):
+    logits, points = scene()
+    loss = losses.make(name)
+    torch.compiler.reset()
+    graphs = CompileCounterWithBackend("aot_eager")
+    step = torch.compile(lambda x, points: loss(x, points), fullgraph=True, backend=graphs)
+    for width in (1.9, 1.8, 1.75, 1.6, 1.5):
+        batch = with_(points, sigma=torch.full(points.label.shape, width), weight=points.xy[..., 0] * width)
+        wanted, slope = gradient(loss, logits, batch)
+        value = step(logits, batch)
+        assert float(value) == pytest.approx(float(wanted), rel=1e-5)
+        assert torch.allclose(torch.autograd.grad(value, logits)[0], slope, rtol=1e-4, atol=1e-6)
+    assert graphs.frame_count == 1
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_loss_is_a_module_without_parameters_and_equal_by_its_options(name):
     loss = losses.make(name)
