@@ -51,7 +51,8 @@ class Points:
         ValueError: a shape is wrong, or a valid point has a NaN or infinite position, a negative label, a NaN score, a
             width that is not above 0, a covariance that is not positive definite, or a weight out of range.
 
-    No gradient reaches ``weight``. ``dataclasses.replace(points, weight=...)`` gives another array to the same points.
+    No gradient reaches ``weight``: one that requires it is refused. ``dataclasses.replace(points, weight=...)`` gives
+    another array to the same points.
 
     kornia, with ``align_corners=True``, counts pixels in the same way: ``points.xy`` may go through it as it is, or
     all that points carry through :meth:`affine` with its matrix. torchvision's ``resize``, ``rotate`` and ``affine``
@@ -76,6 +77,8 @@ class Points:
 
     def __post_init__(self) -> None:
         self._check_types()
+        if self.weight is not None and self.weight.requires_grad and torch.is_grad_enabled():
+            raise ValueError("weight must not require a gradient, since none reaches it: give weight.detach()")
         arrays = _blanked(self._arrays())
         if self.weight is not None:
             arrays["weight"] = arrays["weight"].detach()
@@ -104,7 +107,7 @@ class Points:
                 bad = ~(torch.isfinite(self.weight) & (self.weight >= 0))
                 _refuse_where(bad, self.weight, "weight must be finite and at least 0")
         extent = Extent.of(self.xy, self.label, self.valid, self.sigma)
-        self._set(self._arrays(), extent, True, extent.sigma)
+        self._set(self._arrays(), extent, True, _rounded_up(extent.sigma))
         return extent
 
     @property
@@ -628,6 +631,8 @@ class Points:
 
     def widest_sigma(self) -> float:
         """At least the largest standard deviation that a point has, in pixels; 0 where they carry none."""
+        if is_plain() and self._exact:
+            return self.extent.sigma
         return self._widest if self._widest < math.inf else self.extent.sigma
 
     def _arrays(self) -> dict[str, Tensor]:
@@ -835,6 +840,11 @@ def _blanked(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             blank[name] = part if name in ("valid", "score") else part.masked_fill(~_wide(valid, part), 0)
     return blank
+
+
+def _rounded_up(width: float) -> float:
+    """One of two widths from one power of 2 to the next: a graph is compiled for each that it meets."""
+    return max(width, 2 ** (math.ceil(2 * math.log2(width) - 1e-9) / 2)) if width > 0 else 0.0
 
 
 def _check_sigma(sigma: Tensor) -> None:

@@ -367,6 +367,23 @@ def test_a_learned_width_gets_the_same_gradient_from_large_maps(name):
     assert all(torch.allclose(*pair, rtol=1e-3, atol=1e-5) for pair in zip(slopes, exact, strict=True))
 
 
+@pytest.mark.parametrize("shape", [(2, 2, 6, 8), LARGE])
+@pytest.mark.parametrize("name", ["distance-aware", "mse", "softmax-distance-aware", "dice", "spatial-kl", "dsnt"])
+def test_learned_positions_get_a_gradient_from_maps_of_any_size(name, shape):
+    logits, points = scene(torch.float64, shape=shape)
+    xy = points.xy.double().requires_grad_()
+
+    def value(xy):
+        return losses.make(name, sigma=1.2)(logits, Points(xy, points.label, points.valid))
+
+    (slope,) = torch.autograd.grad(value(xy), xy)
+    step = torch.zeros_like(xy)
+    step[0, 0, 1] = 1e-4
+    with torch.no_grad():
+        wanted = (value(xy + step) - value(xy - step)) / 2e-4
+    assert float(slope[0, 0, 1]) == pytest.approx(float(wanted), rel=2e-3, abs=1e-9)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_compiled_call_leaves_out_what_an_eager_one_refuses(name):
     logits, _ = scene()
@@ -416,6 +433,22 @@ def test_another_normaliser_in_each_step_is_no_other_graph():
             wanted = float(loss(logits, points, normalizer=number))
             assert float(step(logits, points, kind(number))) == pytest.approx(wanted, rel=1e-6)
         assert graphs.frame_count <= most
+
+
+@pytest.mark.parametrize("name", ["distance-aware", "dice"])
+def test_another_width_or_weight_in_each_step_is_no_other_graph(name):
+    logits, points = scene()
+    loss = losses.make(name)
+    torch.compiler.reset()
+    graphs = CompileCounterWithBackend("aot_eager")
+    step = torch.compile(lambda x, points: loss(x, points), fullgraph=True, backend=graphs)
+    for width in (1.9, 1.8, 1.75, 1.6, 1.5):
+        batch = with_(points, sigma=torch.full(points.label.shape, width), weight=points.xy[..., 0] * width)
+        wanted, slope = gradient(loss, logits, batch)
+        value = step(logits, batch)
+        assert float(value) == pytest.approx(float(wanted), rel=1e-5)
+        assert torch.allclose(torch.autograd.grad(value, logits)[0], slope, rtol=1e-4, atol=1e-6)
+    assert graphs.frame_count == 1
 
 
 @pytest.mark.parametrize("name", NAMES)

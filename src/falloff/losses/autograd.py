@@ -73,7 +73,8 @@ def total(loss: Summand, x: Tensor, window: Window, points: Points, shares: Tens
     compiled pass where there is a compiler. Everything else (torch.func, a compiler around the call, second
     derivatives, points whose Gaussians are learned) goes through the eager form, which is the reference.
     """
-    if _compiled_pass_wanted(x) and not (points.sigma is not None and points.sigma.requires_grad):
+    learned = points.xy.requires_grad or (points.sigma is not None and points.sigma.requires_grad)
+    if _compiled_pass_wanted(x) and not learned:
         try:
             return _Compiled.apply(x, loss, window, points, shares, mask)
         except _compiler_errors() as error:
