@@ -13,7 +13,7 @@ TYPED := $(addprefix tests/test_,$(addsuffix .py,checks points heatmaps decode t
   $(filter-out %/test_autograd.py,$(wildcard tests/losses/test_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-data test-faults test-cluster run serve clean lint types hooks lock plan record verify bench bench-engine ready
+.PHONY: help book test test-data test-faults test-cluster run serve clean lint types hooks lock plan record verify bench bench-decode bench-engine ready
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ hooks: $(READY)  ## check the style at every commit
 
 bench: $(VENV)/.bench  ## time the losses against reference formulas and other libraries in one run
 	$(BIN)/python benchmarks/losses.py $(RECORD)
+
+bench-decode: $(READY)  ## time the decoder against the maxima alone
+	$(BIN)/python benchmarks/decode.py $(RECORD)
 
 bench-engine: $(READY)  ## time what the engine adds to a run: some three minutes on a quiet machine
 	$(BIN)/python benchmarks/engine.py $(RECORD)

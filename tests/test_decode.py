@@ -1,12 +1,15 @@
+import io
 import math
+import sys
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scenes import batches, one
+from torch.nn.functional import max_pool2d
 
-from falloff import decode, heatmaps
+from falloff import decode, heatmaps, metrics
 from falloff.points import Points
 
 PLAIN = ["none", "quarter", "parabola", "log-parabola", "soft-argmax"]
@@ -28,25 +31,78 @@ def found(points, image=0):
     ]
 
 
-@given(st.integers(0, 10**6), st.sampled_from([1, 3, 5]))
-def test_peaks_are_the_pixels_that_no_neighbour_exceeds(seed, window):
-    scores = torch.rand(2, 2, 7, 6, generator=torch.Generator().manual_seed(seed))
-    points = decode.peaks(scores, count=200, window=window)
-    reach = window // 2
-    for b in range(2):
-        wanted = {
-            (c, float(x), float(y))
-            for c in range(2)
-            for y in range(7)
-            for x in range(6)
-            if scores[b, c, y, x]
-            == scores[b, c, max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1].max()
-        }
-        assert set(found(points, b)) == wanted
-        scored = points.score[b][points.valid[b]]
-        assert (scored.diff() <= 0).all()
-        for (c, x, y), score in zip(found(points, b), scored, strict=True):
-            assert scores[b, c, int(y), int(x)] == score
+def ranked(scores, window, mask=None):
+    """All local maxima of one image as (score, label, x, y), pixel after pixel; the best first, of equals the first."""
+    classes, height, width = scores.shape
+    kept = torch.ones_like(scores, dtype=torch.bool) if mask is None else mask.expand_as(scores)
+    values, reach = torch.where(kept, scores.double(), -math.inf).tolist(), window // 2
+    peaks = []
+    for c in range(classes):
+        for y in range(height):
+            for x in range(width):
+                around = [
+                    (values[c][row][column], (row, column) < (y, x))
+                    for row in range(max(0, y - reach), min(height, y + reach + 1))
+                    for column in range(max(0, x - reach), min(width, x + reach + 1))
+                    if (row, column) != (y, x)
+                ]
+                own = values[c][y][x]
+                if own > -math.inf and all(own > value if earlier else own >= value for value, earlier in around):
+                    peaks.append((own, c, float(x), float(y)))
+    return sorted(peaks, key=lambda peak: -peak[0])
+
+
+@st.composite
+def scored(draw):
+    """Maps of a few images, most with many equal pixels, some with infinite ones."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 10**6)))
+    shape = [draw(st.integers(1, most)) for most in (3, 3, 9, 9)]
+    scores = torch.rand(shape, generator=generator)
+    if levels := draw(st.sampled_from([0, 1, 2, 4, 30])):
+        scores = (scores * levels).round() - 1
+    for infinite in draw(st.sampled_from([(), (torch.inf,), (-torch.inf,), (torch.inf, -torch.inf)])):
+        scores[torch.rand(shape, generator=generator) < 0.1] = infinite
+    mask = torch.rand(shape[0], draw(st.sampled_from([1, shape[1]])), *shape[2:], generator=generator) < 0.7
+    dtype = draw(st.sampled_from([torch.float32, torch.float64, torch.float16, torch.bfloat16]))
+    return scores.to(dtype, memory_format=draw(st.sampled_from([torch.contiguous_format, torch.channels_last]))), mask
+
+
+@given(scored(), st.booleans(), st.sampled_from([1, 3, 5, 7, 11, 99]), st.sampled_from([1, 2, 5, 300]),
+       st.sampled_from([None, 0.0, 0.5]), st.booleans(), st.sampled_from([30, 2**17]))
+def test_peaks_are_the_pixels_that_no_neighbour_exceeds_of_equals_the_first(
+    scores_and_mask, masked, window, count, threshold, per_class, at_once
+):
+    scores, mask = scores_and_mask
+    mask = mask if masked else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode, "AT_ONCE", at_once)  # in one part or in several: of images, and of one image's maps
+        points = decode.peaks(scores, count=count, window=window, threshold=threshold, per_class=per_class, mask=mask)
+    assert points.xy.shape[1] == count * (scores.shape[1] if per_class else 1)
+    assert points.score.dtype == scores.dtype
+    for b, image in enumerate(scores):
+        wanted = ranked(image, window, None if mask is None else mask[b])
+        wanted = [peak for peak in wanted if threshold is None or peak[0] >= threshold]
+        if per_class:
+            wanted = [peak for c in range(len(image)) for peak in [one for one in wanted if one[1] == c][:count]]
+        assert found(points, b) == [peak[1:] for peak in wanted[: None if per_class else count]]
+        assert points.score[b][points.valid[b]].tolist() == [peak[0] for peak in wanted[: None if per_class else count]]
+
+
+@pytest.mark.parametrize("window", [3, 5, 7, 9, 11])
+@pytest.mark.parametrize("shape", [(3, 5, 33, 70), (1, 1, 400, 401)])
+def test_peaks_of_larger_maps_are_those_of_a_pooling_that_says_which_pixel_won(window, shape):
+    scores = torch.rand(shape, generator=torch.Generator().manual_seed(window)).mul(200).round()
+    _, winner = max_pool2d(scores, window, stride=1, padding=window // 2, return_indices=True)
+    is_peak = winner == torch.arange(shape[2] * shape[3]).view(shape[2:])
+    score, index = torch.where(is_peak, scores, -torch.inf).flatten(1).sort(dim=1, descending=True, stable=True)
+    for count in (1, 7, 3000):
+        points, some = decode.peaks(scores, count=count, window=window), slice(None, count)
+        valid = score[:, some] > -torch.inf
+        missing = count - valid.shape[1]
+        assert torch.equal(points.valid, torch.nn.functional.pad(valid, (0, max(0, missing))))
+        at = points.label * shape[2] * shape[3] + points.xy[..., 1].long() * shape[3] + points.xy[..., 0].long()
+        assert torch.equal(at[points.valid], index[:, some][valid])
+        assert torch.equal(points.score[points.valid], score[:, some][valid])
 
 
 @given(batches((9, 11), 3))
@@ -173,6 +229,187 @@ def test_learned_offsets_are_read_at_the_peak_and_stay_in_the_picture():
     points.check_inside((6, 8), 2)
 
 
+def test_learned_offsets_of_each_class_are_read_from_its_own_two_channels():
+    scores, offsets = torch.zeros(1, 2, 6, 8), torch.zeros(1, 4, 6, 8)
+    scores[0, 1, 2, 5], scores[0, 0, 2, 3] = 1.0, 0.5
+    offsets[0, 2:, 2, 5], offsets[0, :2, 2, 3] = torch.tensor([0.25, -0.5]), torch.tensor([-0.25, 0.125])
+    points = decode.peaks(scores, count=2, refine="offsets", offsets=offsets)
+    assert points.xy[0].tolist() == [[5.25, 1.5], [2.75, 2.125]]
+    both = decode.peaks(scores, count=2, refine="offsets", offsets=offsets[:, :2])
+    assert both.xy[0].tolist() == [[5.0, 2.0], [2.75, 2.125]]
+
+
+def test_one_peak_a_map_is_the_highest_pixel_of_each_in_the_order_of_the_classes():
+    truth = Points.from_lists([([[3.0, 4.0], [10.0, 10.0], [20.0, 20.0], [25.0, 5.0], [5.0, 25.0]], list(range(5)))])
+    scores = torch.full((1, 5, 32, 32), 0.01)
+    for c, (x, y) in enumerate(truth.xy[0].long().tolist()):
+        scores[0, c, y, x] = 0.9 - 0.15 * c
+    scores[0, 0, 20, 4] = scores[0, 1, 28, 28] = 0.7  # seconds, higher than the firsts of others
+    points = decode.peaks(scores, per_class=True)
+    assert torch.equal(points.xy, truth.xy) and torch.equal(points.label, truth.label)
+    assert metrics.pck(points, truth, threshold=1.0) == 1.0 and metrics.nme(points, truth, scale=10.0) == 0.0
+    two = decode.peaks(scores, per_class=True, count=2, threshold=0.5)
+    assert found(two) == [(0, 3, 4), (0, 4, 20), (1, 10, 10), (1, 28, 28), (2, 20, 20)]
+    assert two.valid.tolist() == [[True, True, True, True, True, False, False, False, False, False]]
+
+
+def test_what_the_mask_leaves_out_is_as_if_outside_of_the_picture():
+    scores = torch.rand(2, 2, 9, 12, generator=torch.Generator().manual_seed(1))
+    mask = torch.zeros(2, 1, 9, 12, dtype=torch.bool)
+    mask[:, :, :6, :7] = True
+    scores[:, :, 3, 7], scores[:, :, 8, 8] = 9.0, torch.nan
+    for refine in PLAIN:
+        inner, masked = (
+            decode.peaks(maps, count=30, refine=refine, mask=some)
+            for maps, some in ((scores[:, :, :6, :7], None), (scores, mask))
+        )
+        assert torch.equal(inner.valid, masked.valid)
+        assert torch.equal(inner.xy, masked.xy) and torch.equal(inner.score, masked.score)
+    assert not decode.peaks(scores, count=3, mask=mask & False).valid.any()
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4, 2.5, 1 / 3])
+def test_with_a_stride_positions_are_those_in_the_image(stride):
+    points = Points.from_lists([([[9.5, 17.5], [21.5, 1.5]], [0, 1])])  # pixels (2, 4) and (5, 0) of a map at stride 4
+    scores = heatmaps.render(points.at_stride(4), (6, 8), 2, 1.0)
+    assert sorted(decode.peaks(scores, count=2, stride=4).xy[0].tolist()) == [[9.5, 17.5], [21.5, 1.5]]
+    for refine in PLAIN:
+        plain, moved = (decode.peaks(scores, count=9, refine=refine, stride=s) for s in (1, stride))
+        assert torch.equal(moved.xy, plain.at_stride(1 / stride).xy)
+        torch.testing.assert_close(moved.xy[moved.valid], (plain.xy[moved.valid] + 0.5) * stride - 0.5)
+    offsets = torch.full((1, 2, 6, 8), 9.0)  # held at the edge of the map, which is that of the image
+    edge = decode.peaks(scores, count=2, refine="offsets", offsets=offsets, stride=stride)
+    assert (edge.xy[edge.valid] == torch.tensor([8 * stride - 0.5, 6 * stride - 0.5])).all()
+
+
+def test_an_empty_batch_has_no_peaks():
+    scores = torch.zeros(0, 2, 5, 5)
+    assert decode.peaks(scores, count=3, refine="parabola").xy.shape == (0, 3, 2)
+    assert decode.peaks(scores, per_class=True, mask=scores > 0).xy.shape == (0, 2, 2)
+
+
+def test_what_is_minus_infinity_everywhere_has_no_peak():
+    assert not decode.peaks(torch.full((1, 1, 4, 4), -torch.inf), count=3).valid.any()
+
+
+def test_scores_carry_a_gradient_and_so_do_refined_positions():
+    scores = torch.rand(1, 2, 9, 9, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    points = decode.peaks(scores, count=2, refine="soft-argmax")
+    (slope,) = torch.autograd.grad(points.score.sum(), scores, retain_graph=True)
+    assert slope.sum() == 2 and slope.count_nonzero() == 2
+    assert torch.autograd.grad(points.xy.sum(), scores)[0].count_nonzero() > 2
+
+
+class Decoder(torch.nn.Module):
+    """What stands behind a net, as one graph."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.options = options
+
+    def forward(self, scores, offsets=None, mask=None):
+        points = decode.peaks(scores, offsets=offsets, mask=mask, **self.options)
+        return points.xy, points.label, points.score, points.valid
+
+
+def inputs(batch, offsets, mask, seed=0):
+    """Scores with many equals, and what goes with them."""
+    generator = torch.Generator().manual_seed(seed + batch)
+    scores = torch.rand(batch, 3, 10, 12, generator=generator).mul(20).round() / 20
+    return (
+        scores,
+        torch.rand(batch, offsets, 10, 12, generator=generator) - 0.5 if offsets else None,
+        torch.rand(batch, mask, 10, 12, generator=generator) < 0.8 if mask else None,
+    )
+
+
+# Options, channels of the offsets and of the mask.
+IN_A_GRAPH = {
+    "none": ({"count": 7, "threshold": 0.4}, 0, 0),
+    "quarter": ({"count": 7, "refine": "quarter", "window": 5, "stride": 4}, 0, 1),
+    "parabola": ({"count": 2, "refine": "parabola", "per_class": True}, 0, 3),
+    "log-parabola": ({"count": 7, "refine": "log-parabola", "window": 11, "stride": 2.5}, 0, 0),
+    "soft-argmax": ({"per_class": True, "refine": "soft-argmax", "stride": 4}, 0, 3),
+    "offsets": ({"count": 7, "refine": "offsets", "stride": 4}, 2, 0),
+    "offsets of each class": ({"count": 500, "refine": "offsets", "window": 7}, 6, 1),
+}
+BATCHES = torch.export.Dim("batch", min=1)
+graphs = pytest.mark.skipif("typed" in sys.modules, reason="a compiler cannot follow the check of types")
+
+
+def any_batch(given):
+    return tuple(None if part is None else {0: BATCHES} for part in given)
+
+
+COMPILERS = {
+    "compile": lambda net, given: torch.compile(net, fullgraph=True, backend="eager"),
+    "export": lambda net, given: torch.export.export(net, given, dynamic_shapes=any_batch(given)).module(),
+}
+
+
+@graphs
+@pytest.mark.parametrize("options", IN_A_GRAPH)
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_a_decoder_in_a_graph_finds_what_it_finds_outside(compiler, options):
+    options, *channels = IN_A_GRAPH[options]
+    torch.compiler.reset()
+    net = Decoder(**options)
+    made = COMPILERS[compiler](net, inputs(2, *channels))
+    for batch in (2,) if compiler == "compile" else (2, 1, 5):
+        given = inputs(batch, *channels, seed=1)
+        assert all(torch.equal(a, b) for a, b in zip(made(*given), net(*given), strict=True))
+
+
+@graphs
+@pytest.mark.filterwarnings("ignore")
+def test_a_traced_decoder_finds_what_it_finds_outside():
+    net = Decoder(count=7, refine="parabola")
+    (first, _, _), (other, _, _) = inputs(2, 0, 0), inputs(2, 0, 0, seed=1)
+    traced = torch.jit.trace(net, (first,))
+    assert all(torch.equal(a, b) for a, b in zip(traced(other), net(other), strict=True))
+
+
+@graphs
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("options", IN_A_GRAPH)
+def test_a_decoder_in_onnx_finds_what_it_finds_outside(options):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    options, *channels = IN_A_GRAPH[options]
+    net, given = Decoder(**options), inputs(2, *channels)
+    file = io.BytesIO()
+    torch.onnx.export(net, given, dynamo=True, dynamic_shapes=any_batch(given), verbose=False).save(file)
+    session = runtime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    for batch in (2, 1, 5):
+        given = inputs(batch, *channels, seed=1)
+        arrays = [part.numpy() for part in given if part is not None]
+        names = [one.name for one in session.get_inputs()]
+        xy, *others = map(torch.from_numpy, session.run(None, dict(zip(names, arrays, strict=True))))
+        expected_xy, *expected = net(*given)
+        assert all(torch.equal(a, b) for a, b in zip(others, expected, strict=True))
+        # A refinement divides and takes logarithms, whose last bit is another library's own.
+        torch.testing.assert_close(xy, expected_xy, rtol=0, atol=0 if options.get("refine", "none") == "none" else 1e-5)
+
+
+@graphs
+def test_nan_is_refused_outside_of_a_graph_alone():
+    scores = torch.rand(1, 2, 6, 6, generator=torch.Generator().manual_seed(4))
+    scores[0, 1, 2, 2] = torch.nan
+    with pytest.raises(ValueError, match="scores hold NaN: image 0, class 1"):
+        decode.peaks(scores, count=4)
+    compiled = torch.compile(Decoder(count=4), fullgraph=True, backend="eager")
+    xy, _, score, _ = compiled(scores)
+    assert not torch.isnan(score).any() and torch.isfinite(xy).all()
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_each_image_is_decoded_under_vmap():
+    scores = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(5))
+    xy = torch.vmap(lambda image: decode.peaks(image[None], count=4, refine="quarter").xy[0])(scores)
+    assert torch.equal(xy, decode.peaks(scores, count=4, refine="quarter").xy)
+
+
 def test_no_image_leaks_into_another():
     scores = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
     together = decode.peaks(scores, count=6, refine="parabola")
@@ -191,7 +428,24 @@ def test_no_image_leaks_into_another():
         ({"scores": [[0.0]]}, TypeError, "scores"),
         ({"scores": torch.zeros(1, 4, 4)}, ValueError, "scores must have shape"),
         ({"scores": torch.full((1, 1, 4, 4), torch.nan)}, ValueError, "scores hold NaN"),
+        ({"scores": torch.zeros(1, 0, 4, 4)}, ValueError, r"scores must have shape .* got \(1, 0, 4, 4\)"),
         ({"count": 0}, ValueError, "count must be an integer above 0, got 0"),
+        ({"count": None}, ValueError, "count must be given, unless per_class=True"),
+        ({"count": 0, "per_class": True}, ValueError, "count must be an integer above 0, got 0"),
+        ({"stride": 0}, ValueError, "stride must be finite and above 0, got 0"),
+        ({"stride": "4"}, TypeError, "stride must be a number, got '4'"),
+        ({"mask": torch.ones(1, 1, 4, 4)}, TypeError, "mask must be a bool tensor, got torch.float32"),
+        ({"mask": [[True]]}, TypeError, "mask must be a bool tensor, got list"),
+        (
+            {"mask": torch.ones(1, 4, 4, dtype=torch.bool)},
+            ValueError,
+            r"mask must have shape \(1, 1, 4, 4\), got \(1, 4, 4\)",
+        ),
+        (
+            {"scores": torch.zeros(2, 3, 4, 4), "mask": torch.ones(2, 2, 4, 4, dtype=torch.bool)},
+            ValueError,
+            r"mask must have shape \(2, 1, 4, 4\) or \(2, 3, 4, 4\), got \(2, 2, 4, 4\)",
+        ),
         ({"count": 1.5}, ValueError, "count"),
         ({"count": True}, ValueError, "count"),
         ({"window": 2}, ValueError, "window must be an odd integer, at least 1, got 2"),
@@ -203,6 +457,11 @@ def test_no_image_leaks_into_another():
             {"refine": "offsets", "offsets": torch.zeros(1, 2, 3, 4)},
             ValueError,
             r"offsets must have shape \(1, 2, 4, 4\), got \(1, 2, 3, 4\)",
+        ),
+        (
+            {"scores": torch.zeros(1, 3, 4, 4), "refine": "offsets", "offsets": torch.zeros(1, 4, 4, 4)},
+            ValueError,
+            r"offsets must have shape \(1, 2, 4, 4\) or \(1, 6, 4, 4\), got \(1, 4, 4, 4\)",
         ),
     ],
 )

@@ -566,7 +566,7 @@ class Points:
         corner = torch.arange(2, device=self.xy.device).repeat(self.label.shape[1])
         twice["xy"] = twice["xy"] + (corner[:, None] - 0.5) * twice["size"]
         twice["label"] = 2 * twice["label"] + corner
-        return self._derived(_blanked(twice), lambda of: _UNKNOWN[self.xy.shape[-1]])
+        return self._derived(_blanked(twice), lambda of: _UNKNOWN[int(self.xy.shape[-1])])
 
     def _stretched(self, factors: Sequence[Fraction]) -> Points:
         """Every axis multiplied by a factor, as pixels are areas."""
@@ -724,14 +724,14 @@ class Extent:
         if not bool(valid.any()):
             return cls((0.0,) * xy.shape[-1], (0.0,) * xy.shape[-1], -1, 0.0, 0)
         image = torch.arange(len(xy), device=xy.device)[:, None].expand_as(label)
-        pairs = torch.stack([image[valid], label[valid]], dim=1)
-        most = int(torch.unique(pairs, dim=0, return_counts=True)[1].max())
+        xy, label = xy[valid], label[valid]
+        highest = int(label.max())
+        most = int(torch.unique(image[valid] * (highest + 1) + label, return_counts=True)[1].max())
         widest = 0.0
         if sigma is not None:
             wide = sigma.diagonal(dim1=-2, dim2=-1).sqrt() if sigma.ndim == 4 else sigma
             widest = float(wide.detach()[valid].max())
-        xy, label = xy[valid], label[valid]
-        return cls(tuple(xy.amin(0).tolist()), tuple(xy.amax(0).tolist()), int(label.max()), widest, most)
+        return cls(tuple(xy.amin(0).tolist()), tuple(xy.amax(0).tolist()), highest, widest, most)
 
     @classmethod
     def union(cls, extents: Sequence[Extent]) -> Extent:

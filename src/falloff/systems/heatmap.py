@@ -60,8 +60,8 @@ class Heatmap(System):
         """Peaks of the scores. ``decoder``: options of :func:`falloff.decode.peaks` in place of the study's own."""
         *_, maps = outputs.values()
         scores = self.criterion.scores(maps)
-        found = decode.peaks(scores, **{"count": self.count, **decoder})
-        return Prediction(found.at_stride(1 / self.stride), scores, self.stride)
+        found = decode.peaks(scores, **{"count": self.count, "stride": self.stride, **decoder})
+        return Prediction(found, scores, self.stride)
 
     def get_extra_state(self) -> dict[str, Any]:
         """What is no tensor: how many points are read."""
