@@ -716,9 +716,8 @@ class Extent:
         """The extent of some points; reads values, so it waits for a device that holds them."""
         if not bool(valid.any()):
             return cls((0.0,) * xy.shape[-1], (0.0,) * xy.shape[-1], -1, 0.0, 0)
-        image = torch.arange(len(xy), device=xy.device)[:, None].expand_as(label)
-        pairs = torch.stack([image[valid], label[valid]], dim=1)
-        most = int(torch.unique(pairs, dim=0, return_counts=True)[1].max())
+        image, (names, name) = valid.nonzero()[:, 0], label[valid].unique(return_inverse=True)
+        most = int((image * len(names) + name).unique(return_counts=True)[1].max())
         widest = 0.0
         if sigma is not None:
             wide = sigma.diagonal(dim1=-2, dim2=-1).sqrt() if sigma.ndim == 4 else sigma
