@@ -723,15 +723,14 @@ class Extent:
         """The extent of some points; reads values, so it waits for a device that holds them."""
         if not bool(valid.any()):
             return cls((0.0,) * xy.shape[-1], (0.0,) * xy.shape[-1], -1, 0.0, 0)
-        image = torch.arange(len(xy), device=xy.device)[:, None].expand_as(label)
+        image, (names, name) = valid.nonzero()[:, 0], label[valid].unique(return_inverse=True)
+        most = int((image * len(names) + name).unique(return_counts=True)[1].max())
         xy, label = xy[valid], label[valid]
-        highest = int(label.max())
-        most = int(torch.unique(image[valid] * (highest + 1) + label, return_counts=True)[1].max())
         widest = 0.0
         if sigma is not None:
             wide = sigma.diagonal(dim1=-2, dim2=-1).sqrt() if sigma.ndim == 4 else sigma
             widest = float(wide.detach()[valid].max())
-        return cls(tuple(xy.amin(0).tolist()), tuple(xy.amax(0).tolist()), highest, widest, most)
+        return cls(tuple(xy.amin(0).tolist()), tuple(xy.amax(0).tolist()), int(label.max()), widest, most)
 
     @classmethod
     def union(cls, extents: Sequence[Extent]) -> Extent:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -144,7 +145,7 @@ def _within(predicted: Points, truth: Points, radius: float, distance: Distance)
              else _compared(predicted, truth, order, radius, distance))
     for pairs in parts:
         keys = (pairs.point, pairs.distance.double(), turn[pairs.image, pairs.prediction], pairs.image)
-        sorting = np.lexsort([key.numpy() for key in keys])
+        sorting = torch.from_numpy(np.lexsort([key.numpy() for key in keys]))
         yield Pairs(*(part[sorting] for part in pairs))
 
 
@@ -157,11 +158,12 @@ def _near(predicted: Points, truth: Points, turn: Tensor, radius: float) -> Iter
     reach = min(radius, float((both.amax(0) - both.amin(0)).sum()))
     # Image and class are coordinates, too: what they tell apart is out of reach.
     unit = torch.tensor([2 * reach + 1] * 2 + [1] * both.shape[1], dtype=torch.float64)
-    tree = KDTree((other * unit).numpy())
+    build = partial(KDTree, compact_nodes=False, balanced_tree=False)  # a tree is searched once, which is soon done
+    tree = build((other * unit).numpy())
     ahead = torch.from_numpy(np.lexsort((turn[image, prediction].numpy(), image.numpy())))
     most = truth.valid.sum(1).cpu()[image[ahead]].cumsum(0)  # pairs that there can be up to each prediction
     for chosen in ahead.split((most // BLOCK).unique_consecutive(return_counts=True)[1].tolist()):
-        places = KDTree((one[chosen] * unit).numpy())
+        places = build((one[chosen] * unit).numpy())
         # A little wider, so that at the very edge the same rounding decides as anywhere.
         found = places.sparse_distance_matrix(tree, reach * (1 + 1e-9), output_type="ndarray")
         row, column = chosen[found["i"]], torch.from_numpy(found["j"])
@@ -231,7 +233,7 @@ def _greedy(pairs: Pairs, taken: set[tuple[int, int]]) -> Pairs:
             served = image, prediction
             taken.add((image, point))
             chosen.append(index)
-    return Pairs(*(part[chosen] for part in pairs))
+    return Pairs(*(part[torch.tensor(chosen, dtype=torch.int64)] for part in pairs))
 
 
 def _hungarian(pairs: Pairs) -> Pairs:

@@ -50,7 +50,12 @@ def precision_recall_of(matched: Match, label: int | None = None) -> Curve:
         raise ValueError(f"truth holds no valid point{which}: recall is undefined")
     assert predicted.score is not None
     score, order = predicted.score[chosen].double().sort(descending=True, stable=True)
-    hit = (matched.truth[chosen][order] >= 0).cumsum(0).double()  # counts: a sum of floats is refused on a GPU
+    return _curve(score, matched.truth[chosen][order] >= 0, total)
+
+
+def _curve(score: Tensor, found: Tensor, total: int) -> Curve:
+    """The curve of predictions with falling scores, by whether each found one of ``total`` points."""
+    hit = found.cumsum(0).double()  # counts: a sum of floats is refused on a GPU that must be deterministic
     claimed = torch.arange(1, len(score) + 1, dtype=torch.float64, device=score.device)
     # A threshold takes all predictions of one score or none: keep the last of each run of equal scores.
     last = torch.ones_like(score, dtype=torch.bool)
@@ -99,10 +104,18 @@ def per_class_average_precision(
 
 def per_class_average_precision_of(matched: Match) -> dict[int, float]:
     """:func:`per_class_average_precision` of a match."""
-    labels = torch.unique(matched.labelled.label[matched.labelled.valid]).tolist()
-    if not labels:
+    predicted, truth = matched.predicted, matched.labelled
+    labels, total = truth.label[truth.valid].unique(return_counts=True)
+    if len(labels) == 0:
         raise ValueError("truth holds no valid point: average precision is undefined")
-    return {label: _area(precision_recall_of(matched, label)) for label in labels}
+    assert predicted.score is not None
+    # All predictions sorted once, by class and then by falling score: each class is a stretch of them.
+    score, order = predicted.score[predicted.valid].double().sort(descending=True, stable=True)
+    label, by_label = predicted.label[predicted.valid][order].sort(stable=True)
+    score, found = score[by_label], matched.truth[predicted.valid][order][by_label] >= 0
+    starts, ends = (torch.searchsorted(label, labels, right=right).tolist() for right in (False, True))
+    return {name: _area(_curve(score[start:end], found[start:end], count))
+            for name, start, end, count in zip(labels.tolist(), starts, ends, total.tolist(), strict=True)}
 
 
 def _area(curve: Curve) -> float:
