@@ -436,6 +436,12 @@ def test_a_log_gets_lines_with_what_is_done_and_left_and_the_best_so_far(clock, 
     ]
 
 
+def test_each_line_says_which_part_of_the_work_it_is(capsys, monkeypatch):
+    monkeypatch.setenv(progress.STYLE, "lines")
+    Progress(total=2, stored=1, stage="1 of 2, tuning").close()
+    assert capsys.readouterr().err == "runs: 1 of 2, tuning: 1 of 2 stored, 1 to do\n"
+
+
 def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(clock, capsys, monkeypatch):
     monkeypatch.setattr(progress, "LINE_EVERY", 15.0)
     monkeypatch.setenv(progress.STYLE, "lines")

@@ -90,7 +90,7 @@ def test_bad_comparisons_are_named(stored, changed, named):
 
 def test_a_comparison_with_a_failed_run_stops(monkeypatch):
     failed = pd.DataFrame([{"loss": "focal", "failure": None}, {"loss": "mse", "failure": "it burnt"}])
-    monkeypatch.setattr(engine, "run", lambda runs: failed)
+    monkeypatch.setattr(engine, "run", lambda runs, stage: failed)
     with pytest.raises(RuntimeError, match="1 of 2 runs failed; the first: it burnt"):
         experiments.done([BASE, BASE.replace(loss="mse")])
 

@@ -42,7 +42,7 @@ _WORKER = {
 }
 
 
-def run(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
+def run(runs: Sequence[Run], *, store: Store | None = None, stage: str = "") -> pd.DataFrame:
     """Do what is missing of some runs and return all of them as a table, one row each, in their order.
 
     The runs go to the Dask scheduler that ``FALLOFF_SCHEDULER`` names (``tcp://host:port``), or to a local cluster of
@@ -54,6 +54,7 @@ def run(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
     Args:
         runs: descriptions; the same one twice is computed once.
         store: where records are; ``runs`` of the project by default.
+        stage: which part of a larger work they are, for whoever watches.
 
     Returns:
         The fields of each run, its metrics on the test split, those on the validation split (``val_...``), its wall
@@ -66,7 +67,7 @@ def run(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
         ConnectionError: no scheduler answers at ``FALLOFF_SCHEDULER``.
     """
     rows, runs = [], list(runs)
-    for one, (stored, numbers, error) in zip(runs, _finished(runs, store or Store()), strict=True):
+    for one, (stored, numbers, error) in zip(runs, _finished(runs, store or Store(), stage=stage), strict=True):
         # The file of a record's data may have had another name or place.
         row = one.describe() if stored is None else flat(stored, *numbers) | {"dataset": one.dataset}
         rows.append(row | {"failure": error})
@@ -106,7 +107,7 @@ def measured(
     decoders = [decoder] if isinstance(decoder, Mapping) else list(decoder) or [{}]
     asked = [Measuring(split=split, metrics=tuple(metrics), decoder=dict(one), threshold=threshold) for one in decoders]
     rows, runs = [], list(runs)
-    for run, (_, numbers, error) in zip(runs, _finished(runs, store or Store(), asked), strict=True):
+    for run, (_, numbers, error) in zip(runs, _finished(runs, store or Store(), asked, stage="measuring"), strict=True):
         rows += [run.describe() | {"decoder": dict(one), "failure": error, **found}
                  for one, found in zip(decoders, numbers or [{}] * len(decoders), strict=True)]
     return _table(rows, metrics)
@@ -192,7 +193,7 @@ Found = tuple[dict[str, Any] | None, list[dict[str, float]], str | None]
 
 def _finished(
     runs: Sequence[Run], store: Store, asked: Sequence[Measuring] = (VALIDATION, FINAL),
-    train: Callable[..., Record] = train,
+    train: Callable[..., Record] = train, stage: str = "",
 ) -> list[Found]:
     """What the store holds of each run and the numbers asked for, what is missing computed first; why some failed."""
     runs = list(runs)
@@ -202,7 +203,7 @@ def _finished(
     found = {name: _stored(entry, asked) for name, entry in wanted.items()}
     missing = {name: wanted[name] for name, stored in found.items() if stored is None}
     errors: dict[str, str | None] = dict.fromkeys(wanted)
-    progress = Progress(len(wanted), len(wanted) - len(missing))
+    progress = Progress(len(wanted), len(wanted) - len(missing), stage)
     try:
         for name, error in _compute(missing, store, asked, train):
             stored = found[name] = _stored(wanted[name], asked)  # it may be there though the word of it was lost

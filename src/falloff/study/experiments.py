@@ -113,7 +113,7 @@ class Experiment:
         named = [(name, bases[name].replace(**chosen[self.arms[name].as_tuned or name], seed=seed))
                  for name in self.arms for seed in seeds]
         runs = [run for _, run in named]
-        table = done(runs).assign(arm=[name for name, _ in named])
+        table = done(runs, "2 of 2, every seed").assign(arm=[name for name, _ in named])
         curves = pd.concat([engine.curves([run]).assign(arm=name) for name, run in named], ignore_index=True)
         return Result(tuning, table, curves, runs)
 
@@ -126,7 +126,7 @@ class Experiment:
                 trials += [(name, dict(zip(search, values, strict=True)), search)
                            for values in itertools.product(*search.values())]
         runs = [bases[name].replace(**trial, seed=TUNING_SEED, evaluations=1) for name, trial, _ in trials]
-        table = done(runs).assign(arm=[name for name, _, _ in trials], chosen=False, at_edge=False)
+        table = done(runs, "1 of 2, tuning").assign(arm=[name for name, _, _ in trials], chosen=False, at_edge=False)
         score = table[f"val_{self.tuned_by}"] * (-1 if measures.get(self.tuned_by).better == "low" else 1)
         best = score.groupby(table["arm"]).idxmax()
         table.loc[best, "chosen"] = True
@@ -158,13 +158,13 @@ def compare(
     return Experiment(question="", arms=_losses(names, options or {})).carry_out(base, rates=rates, seeds=seeds)
 
 
-def done(runs: list[Run]) -> pd.DataFrame:
-    """The table of some runs that must all succeed.
+def done(runs: list[Run], stage: str = "") -> pd.DataFrame:
+    """The table of some runs that must all succeed; ``stage`` as for :func:`falloff.study.run`.
 
     Raises:
         RuntimeError: a run failed; what had finished is stored.
     """
-    table = engine.run(runs)
+    table = engine.run(runs, stage=stage)
     failed = table[table["failure"].notna()]
     if len(failed):
         raise RuntimeError(f"{len(failed)} of {len(runs)} runs failed; the first: {failed['failure'].iloc[0]}")

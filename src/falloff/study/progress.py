@@ -21,11 +21,11 @@ class Progress:
     """Runs done and left, time left, and the best so far by what the runs watch first, on standard error.
 
     A terminal and a notebook get a bar, anything else plain lines; ``FALLOFF_PROGRESS`` set to "bar", "lines" or
-    "none" decides otherwise. Nothing is shown when nothing is to do.
+    "none" decides otherwise. Nothing is shown when nothing is to do. ``stage`` says which part of a larger work it is.
     """
 
-    def __init__(self, total: int, stored: int) -> None:
-        self.total, self.done, self.new, self.failed = total, stored, 0, 0
+    def __init__(self, total: int, stored: int, stage: str = "") -> None:
+        self.total, self.done, self.new, self.failed, self.stage = total, stored, 0, 0, stage
         self.best: Mapping[str, Any] | None = None
         self.started = self.last = time.monotonic()
         style = os.environ.get(STYLE) or ("bar" if _is_watched() else "lines")
@@ -37,8 +37,8 @@ class Progress:
         if style == "bar":
             from tqdm import tqdm  # which `pip install '.[study]'` does not bring
 
-            self.bar = tqdm(total=total, initial=stored, desc="runs", unit="run", file=sys.stderr, mininterval=0.5,
-                            dynamic_ncols=True)
+            self.bar = tqdm(total=total, initial=stored, desc=stage or "runs", unit="run", file=sys.stderr,
+                            mininterval=0.5, dynamic_ncols=True)
         self._say(f"{stored} of {total} stored, {total - stored} to do")
 
     def advance(self, row: Mapping[str, Any] | None) -> None:
@@ -83,7 +83,7 @@ class Progress:
 
     def _say(self, words: str) -> None:
         if self.lines:
-            sys.stderr.write(f"{PREFIX}{words}\n")
+            sys.stderr.write(f"{PREFIX}{self.stage}{': ' * bool(self.stage)}{words}\n")
             sys.stderr.flush()
 
 
