@@ -13,7 +13,7 @@ from falloff.points import Points
 from falloff.recipe import Recipe
 from falloff.run import Run
 from falloff.study import store
-from falloff.systems import Prediction
+from falloff.systems import Outputs, Prediction
 from falloff.training import train
 
 TINY = Run(dataset="spots", width=2, steps=3, batch=4, evaluations=1)
@@ -253,6 +253,18 @@ def test_nothing_is_predicted_beside_a_picture_that_is_smaller_than_its_image(sp
     said = training.predict(record.system(), data.load("sized", "test"), record.run)
     assert said.points.valid.any() and said.points.xy[said.points.valid].max() < 12
     assert 0 <= record.final["ap"] <= 1
+
+
+def test_what_a_net_says_beside_a_picture_takes_no_place_of_what_it_says_inside(spots):
+    sized(spots)
+    split, run = data.load("sized", "test"), TINY.replace(dataset="sized")
+    system = Recipe(run).system(split)
+    maps = heatmaps.render(split.points, split.size, 2, sigma=0.5)
+    loud = torch.full_like(maps, 9.0) - torch.rand(maps.shape)
+    scores = torch.where(split.mask, maps, loud)
+    outputs = Outputs({"maps": torch.logit(scores, eps=1e-6)}, split.size, mask=split.mask)
+    said = training.read(system, split, outputs)
+    assert measures.measure(said, split, ["ap", "error"]) == pytest.approx({"ap": 1.0, "error": 0.0}, abs=1e-6)
 
 
 def test_a_split_of_another_name_is_measured_from_stored_weights(spots, tmp_path):

@@ -139,7 +139,9 @@ def outputs(system: System, dataset: Dataset, run: Run, *, batch: int = 64) -> O
         parts = [system(normalised(dataset.images[start : start + batch].to(device)))
                  for start in range(0, len(dataset.images), batch)]
     system.train()
-    return Outputs.cat(parts)
+    found = Outputs.cat(parts)
+    found.mask = dataset.mask
+    return found
 
 
 def predict(system: System, dataset: Dataset, run: Run, **decoder: Any) -> Prediction:

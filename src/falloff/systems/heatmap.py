@@ -57,10 +57,16 @@ class Heatmap(System):
         return {name: self.criterion(maps, points, mask=mask) for name, maps in outputs.items()}
 
     def predict(self, outputs: Outputs, **decoder: Any) -> Prediction:
-        """Peaks of the scores. ``decoder``: options of :func:`falloff.decode.peaks` in place of the study's own."""
+        """Peaks of the scores where a pixel counts.
+
+        Args:
+            outputs: of :meth:`forward`.
+            decoder: options of :func:`falloff.decode.peaks` in place of the study's own.
+        """
         *_, maps = outputs.values()
         scores = self.criterion.scores(maps)
-        found = decode.peaks(scores, **{"count": self.count, "stride": self.stride, **decoder})
+        mask = heatmaps.counted(outputs.mask, self.stride)
+        found = decode.peaks(scores, **{"count": self.count, "stride": self.stride, "mask": mask, **decoder})
         return Prediction(found, scores, self.stride)
 
     def get_extra_state(self) -> dict[str, Any]:
