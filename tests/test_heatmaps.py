@@ -1,6 +1,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -271,3 +272,24 @@ def test_a_pixel_of_maps_counts_where_one_that_it_covers_does_as_at_the_border_o
     assert found[:, 0].tolist() == [[[True, True], [True, True]], [[True, True], [False, False]]]
     assert heatmaps.counted(mask[..., :5, :7], 4)[0].all()  # the first picture without what fills it up
     assert heatmaps.counted(mask, 1) is mask and heatmaps.counted(None, 4) is None
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("number", [np.int64, np.uint8, np.int8])
+def test_numbers_of_numpy_draw_the_same_maps(number):
+    points = one(1.5, 2.0)
+    size = number(8), number(9)
+    assert torch.equal(heatmaps.render(points, size, number(1), number(2)), heatmaps.render(points, (8, 9), 1, 2))
+    near = heatmaps.pixels_near(points, size, number(1), np.float32(1.5))
+    assert torch.equal(near.heat, heatmaps.pixels_near(points, (8, 9), 1, 1.5).heat)
+    assert torch.equal(heatmaps.positives(points, size, number(1)), heatmaps.positives(points, (8, 9), 1))
+    assert torch.equal(heatmaps.render(points, (8, 9), 1, torch.tensor(2.0)), heatmaps.render(points, (8, 9), 1, 2.0))
+
+
+def test_the_radii_of_many_boxes_are_those_of_each():
+    boxes = torch.tensor([[[10.0, 16.0], [3.0, 60.0]], [[10.0, 32.0], [9.0, 60.0]]], dtype=torch.float64)
+    height, width = boxes.unbind()
+    for least in (0.3, 0.7, 1.0):
+        expected = [[heatmaps.object_radius(h, w, least) for h, w in zip(*pair, strict=True)]
+                    for pair in zip(height.tolist(), width.tolist(), strict=True)]
+        assert torch.allclose(heatmaps.object_radius(height, width, least), torch.tensor(expected, dtype=torch.float64))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from points_cases import CHANGES, SIGMAS, rich, some
 from scenes import batches, none, one
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, default_collate
@@ -95,15 +96,6 @@ def test_widths_and_weights_go_with_their_points():
     assert torch.equal(part.sigma, points.sigma[1:]) and torch.equal(part.weight, points.weight[1:])
     assert points.extent.sigma == float(points.sigma[points.valid].max()) and points.extent.max_per_class == 2
     assert points.weight[0, 1] == 0 and points.sigma[0, 1] == 1  # padding
-
-
-def some(sigma=None):
-    """Two images with 3 and 1 points, and extra arrays of several dtypes."""
-    points = Points.from_lists([([[1.0, 2.0], [3.0, 4.0], [5.0, 6.5]], [0, 1, 1], [0.1, 0.2, 0.3]),
-                                ([[9.5, 0.0]], [2], [0.4])])
-    extra = {"size": torch.rand(2, 3, 2) + 1, "instance": torch.randint(1, 9, (2, 3)),
-             "seen": torch.ones(2, 3, dtype=torch.bool), "scale": torch.rand(2, 3) + 1}
-    return Points(points.xy, points.label, points.valid, points.score, extra, sigma=sigma)
 
 
 def test_extra_arrays_keep_their_type_and_are_zero_on_padding():
@@ -345,59 +337,6 @@ def test_a_threshold_needs_scores():
         one(1.0, 1.0).above(0.5)
 
 
-class Made(torch.nn.Module):
-    """Points made inside a graph, which gives some of their arrays or the points themselves."""
-
-    def __init__(self, whole):
-        super().__init__()
-        self.whole = whole
-
-    def forward(self, xy, label, valid):
-        points = Points(xy, label, valid, xy[..., 0], {"size": xy + 1}, sigma=xy[..., 0] + 1, weight=xy[..., 0])
-        points = Points.cat([points, points[:1].where(points.label[:1] > 0)]).at_stride(2)
-        return points if self.whole else (points.xy, points.label, points.valid)
-
-
-def arrays():
-    valid = torch.tensor([[True] * 3, [True, False, True]])
-    return torch.rand(2, 3, 2) * 8, torch.tensor([[0, 1, 2], [2, 1, 0]]), valid
-
-
-COMPILERS = {
-    "compile": lambda net: torch.compile(net, fullgraph=True, backend="eager"),
-    "export": lambda net: torch.export.export(net, arrays()).module(),
-    "strict export": lambda net: torch.export.export(net, arrays(), strict=True).module(),
-}
-
-
-@pytest.mark.parametrize("whole", [False, True])
-@pytest.mark.parametrize("compiler", COMPILERS)
-def test_points_made_inside_a_graph_are_those_made_outside(compiler, whole):
-    net, given = COMPILERS[compiler](Made(whole)), arrays()
-    expected, found = Made(whole)(*given), net(*given)
-    if whole:
-        assert found.extent == expected.extent and found.extra.keys() == expected.extra.keys()
-        found, expected = ((p.xy, p.label, p.valid, p.sigma, p.weight, p.extra["size"]) for p in (found, expected))
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-
-
-def test_points_are_made_under_vmap_and_pass_through_it():
-    xy, label, valid = arrays()
-    made = torch.vmap(lambda x, c, v: Points(x[None], c[None], v[None]))(xy, label, valid)
-    assert torch.equal(made.xy[:, 0], Points(xy, label, valid).xy)
-    moved = torch.vmap(lambda points: points.where(points.xy[..., 0] < 4).xy)(made)
-    assert torch.equal(moved[:, 0], Points(xy, label, valid & (xy[..., 0] < 4)).xy)
-
-
-def test_what_is_wrong_with_points_made_in_a_graph_is_found_where_they_are_first_read():
-    made = torch.compile(lambda xy, label: Points(xy, label, label < 9), fullgraph=True, backend="eager")
-    label = torch.zeros(1, 2, dtype=torch.int64)
-    with pytest.raises(ValueError, match="xy must be finite where valid: image 0, point 1"):
-        made(torch.tensor([[[0.0, 1.0], [torch.nan, 0.0]]]), label).check_inside((4, 4), 1)
-    with pytest.raises(ValueError, match="label must not be negative"):
-        made(torch.zeros(1, 2, 2), label - 1).extent  # noqa: B018
-
-
 def test_the_extent_is_always_that_of_the_points_themselves():
     points = Points.from_lists([([[1.0, 2.0], [99.0, 3.0]], [0, 0]), ([[5.0, 5.0]], [1])])
     for part in (points[1:], points.where(points.xy[..., 0] < 9), points.at_stride(3), points[:1].padded(7)):
@@ -412,8 +351,6 @@ def test_what_lies_outside_a_picture_is_dropped_by_one_call_that_looks_at_nothin
     assert eager.valid.tolist() == [[True, False, True], [False, False, False]]
     assert points.inside((8, 8)).valid.tolist() == [[True, False, True], [False, True, False]]
     eager.check_inside((8, 8), 2)
-    drop = torch.compile(lambda points: points.inside((8, 8), 2), fullgraph=True, backend="eager")
-    assert torch.equal(drop(points).xy, eager.xy) and drop(points).extent == eager.extent
     with pytest.raises(ValueError, match="points with 2 coordinates need 2 lengths"):
         points.inside((1, 8, 8))
 
@@ -426,37 +363,6 @@ class NothingRead(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         assert func._schema.name.removeprefix("aten::") not in self.READS, func
         return func(*args, **(kwargs or {}))
-
-
-CHANGES = {
-    "where": lambda points: points.where(points.xy[..., 0] < 4),
-    "above": lambda points: points.above(0.2),
-    "slice": lambda points: points[1:],
-    "index": lambda points: points[torch.arange(2)],
-    "one image": lambda points: points[0],
-    "inside": lambda points: points.inside((6, 6), 2),
-    "flip": lambda points: points.flip(11, swap=[(0, 1)]),
-    "crop": lambda points: points.crop(1, 1, 5, 4),
-    "pad": lambda points: points.pad(3, 2),
-    "scale": lambda points: points.scale((2, 0.5)),
-    "at_stride": lambda points: points.at_stride(4),
-    "affine": lambda points: points.affine(torch.tensor([[0.0, -2.0, 12.0], [1.0, 0.5, 0.0]]).expand(2, 2, 3), (9, 9)),
-    "cat": lambda points: Points.cat([points, points[:1]]),
-    "padded": lambda points: points.padded(5),
-    "corners": lambda points: points.corners(),
-    "double": lambda points: points.to(torch.float64),
-}
-SIGMAS = {
-    "none": None,
-    "one": torch.rand(2, 3) + 1,
-    "per axis": torch.rand(2, 3, 2) + 1,
-    "covariance": torch.tensor([[4.0, 1.5], [1.5, 2.0]]).expand(2, 3, 2, 2),
-}
-
-
-def rich(sigma=None):
-    """Two images with everything that points can carry."""
-    return replace(some(sigma), weight=torch.rand(2, 3))
 
 
 @pytest.mark.parametrize("sigma", SIGMAS)
@@ -477,17 +383,6 @@ def test_every_change_gives_fresh_and_valid_points_and_looks_at_no_value(change,
     assert moved.widest_sigma() >= fresh.extent.sigma * (1 - 1e-6)
     assert fresh.extent == moved.extent and moved.extra.keys() == points.extra.keys()
     assert (moved.sigma is None) == (sigma == "none") and moved.weight is not None and moved.score is not None
-
-
-@pytest.mark.parametrize("sigma", SIGMAS)
-@pytest.mark.parametrize("change", [name for name in CHANGES if name != "corners"])
-def test_a_compiled_change_is_the_eager_one(change, sigma):
-    points = rich(SIGMAS[sigma])
-    torch.compiler.reset()
-    compiled = torch.compile(CHANGES[change], fullgraph=True, backend="eager")(points)
-    eager = CHANGES[change](points)
-    assert compiled.extent == eager.extent
-    assert all(torch.equal(part, compiled._arrays()[name]) for name, part in eager._arrays().items())
 
 
 @given(batches((6, 9), 3), st.sampled_from([((0, 1),), ((0, 2),), ()]))
@@ -740,7 +635,7 @@ def test_coco_key_points_become_points_of_their_kinds():
     assert points.extra["instance"][0].tolist() == [1, 1, 2, 2]
     assert points.extra["scale"][0].tolist() == [20, 20, 6, 6] and points.extra["visibility"].dtype == torch.int64
     assert "scale" not in Points.from_coco([[{"keypoints": [1, 2, 2]}]], 1).extra
-    assert Points.from_coco([[], []], np.int64(3)).xy.shape == (2, 0, 2)
+    assert Points.from_coco([[], []], 3).xy.shape == (2, 0, 2)
 
 
 @pytest.mark.bad_input
@@ -811,6 +706,7 @@ def test_changes_that_cannot_be_made_are_named(change, named):
         change(some())
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("number", [np.float32, np.int64, np.float64, np.uint8, torch.tensor, np.array])
 def test_numbers_of_numpy_are_numbers(number):
     points = some()
@@ -819,6 +715,7 @@ def test_numbers_of_numpy_are_numbers(number):
     assert torch.equal(points.crop(number(1), number(2), 8, 8).xy, points.crop(1, 2, 8, 8).xy)
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("number", [np.int64, np.uint8, np.int32])
 def test_whole_numbers_of_numpy_are_sizes(number):
     points = some()
@@ -826,3 +723,4 @@ def test_whole_numbers_of_numpy_are_sizes(number):
     assert torch.equal(points.crop(0, 0, number(5), number(6)).xy, points.crop(0, 0, 5, 6).xy)
     assert points.padded(number(5)).label.shape == (2, 5)
     points.check_inside((number(12), number(12)), number(3))
+    assert Points.from_coco([[], []], number(3)).xy.shape == (2, 0, 2)

@@ -1,6 +1,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from falloff.run import Run
@@ -18,6 +19,15 @@ def test_a_whole_number_describes_the_same_run_as_its_fraction():
     one, other = (Run(learning_rate=n, head_std=n, bias=n, loss_options={"sigma": n}) for n in (1, 1.0))
     assert one.describe() == other.describe() and repr(one.describe()) == repr(other.describe())
     assert one == other and hash(one) == hash(other)
+
+
+@pytest.mark.bad_input
+def test_numbers_of_numpy_describe_the_same_run_which_goes_through_json():
+    options = {"steps": 20, "width": 4, "learning_rate": 0.5, "seed": 1, "loss_options": {"sigma": 2.0}}
+    numpys = {"steps": np.int64(20), "width": np.uint8(4), "learning_rate": np.float32(0.5), "seed": np.int32(1),
+              "loss_options": {"sigma": np.float32(2.0)}}
+    assert Run(**numpys) == Run(**options)
+    assert json.dumps(Run(**numpys).describe()) == json.dumps(Run(**options).describe())
 
 
 def test_a_run_is_shown_by_what_is_not_a_default():

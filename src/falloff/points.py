@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 import torch
@@ -334,7 +334,7 @@ class Points:
         return self.xy.shape[0]
 
     # No __iter__: Points are iterated through this, and are no Iterable, into which Lightning descends without end.
-    def __getitem__(self, images: int | slice | Sequence | np.ndarray | Tensor) -> Points:
+    def __getitem__(self, images: SupportsIndex | slice | Sequence | np.ndarray | Tensor) -> Points:
         """The points of one image or of some, always a batch: an integer, a slice, a mask ``(B,)``, or indices.
 
         Raises:

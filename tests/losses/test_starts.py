@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from family import CLASSES, NAMES, PIXEL, SIZE, scene, with_
@@ -81,3 +82,24 @@ def test_the_best_constant_knows_weights_and_normalisers(name):
         float(loss(torch.full((2, CLASSES, *SIZE), at + step, dtype=torch.float64), heavy)) for step in (0, -0.3, 0.3)
     )
     assert here < min(less, more)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("size", "classes", "named"), [
+    (32, 1, r"size must be \(height, width\) .* got 32"),
+    ((32,), 1, "size must be"),
+    ((32, 32.0), 1, "size must be"),
+    ((32, 32), 0, "classes must be an integer above 0, got 0"),
+])
+def test_a_size_that_is_none_is_refused_by_name(size, classes, named):
+    with pytest.raises(ValueError, match=named):
+        losses.best_constant(losses.make("bce"), one(1.0, 1.0), size, classes)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("number", [np.int64, np.uint8])
+@pytest.mark.parametrize("name", NAMES)
+def test_numbers_of_numpy_are_sizes(name, number):
+    loss, points = losses.make(name), one(1.0, 1.0)
+    expected = losses.best_constant(loss, points, (8, 9), 1)
+    assert losses.best_constant(loss, points, (number(8), number(9)), number(1)) == expected

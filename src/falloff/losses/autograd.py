@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ PART = 2**20  # pixels that are drawn at a time: 4 MB
 MAPPED_FROM = 2**25  # bytes from which on a C library returns memory to the system at once, to be paged in again
 
 
+@runtime_checkable
 class Summand(Protocol):
     """What a loss that is a sum over pixels says about itself.
 
