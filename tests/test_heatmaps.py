@@ -224,7 +224,7 @@ def test_a_perfect_overlap_leaves_no_room():
         (((8,), 1, 1.0), ValueError, "size must be"),
         (((8, 8), 0, 1.0), ValueError, "classes must be an integer above 0, got 0"),
         (((8, 8), 1.0, 1.0), ValueError, "classes"),
-        (((8, 4), 1, 1.0), ValueError, "outside the picture: x"),
+        (((8, 4), 1, 1.0), ValueError, "outside the picture .*: x"),
         (((8, 8), 1, torch.zeros(1, 1)), ValueError, "sigma must be finite and above 0"),
         (((8, 8), 1, torch.ones(1, 2)), ValueError, r"sigma must have the shape \(1, 1\)"),
         (((8, 8), 1, -torch.eye(2).view(1, 1, 2, 2)), ValueError, "positive definite covariance"),

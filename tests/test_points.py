@@ -604,7 +604,7 @@ def test_lightning_and_accelerate_take_points_for_what_they_are():
 
 @pytest.mark.parametrize(("xy", "named"), [
     ([[2.0, 3.0], [70.0, 5.0]],
-     r"image 1, point 1 at \(70, 5\) .* from 1 to 70, allowed is -0\.5 to 63\.5 in \(height, width\) \(32, 64\)"),
+     r"image 1, point 1 at \(70, 5\) .* of \(height, width\) \(32, 64\): x .* from 1 to 70, allowed is -0\.5 to 63\.5"),
     ([[2.0, 3.0], [-1.0, -1.0]], "-1 often stands for a point that is missing"),
     ([[20.0, 50.0], [9.0, 60.0]], "if the axes were swapped"),
     ([[1.0, 1.0], [64.0, 32.0]], "from 1 in MATLAB"),

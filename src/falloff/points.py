@@ -676,9 +676,8 @@ class Points:
         ranges = zip("xyz", position, self.extent.low, self.extent.high, reversed(size), strict=False)
         for name, x, low, high, length in ranges:
             if not -0.5 <= x <= length - 0.5:
-                raise ValueError(f"{which} at {at} lies outside the picture: {name} reaches from {low:.7g} to "
-                                 f"{high:.7g}, allowed is -0.5 to {length - 0.5:g} in {picture}; "
-                                 f"{self._cause(position, size)}")
+                raise ValueError(f"{which} at {at} lies outside the picture of {picture}: {name} reaches from {low:.7g}"
+                                 f" to {high:.7g}, allowed is -0.5 to {length - 0.5:g}; {self._cause(position, size)}")
         hint = ": labels count from 0" if label == classes and not (self.valid & (self.label == 0)).any() else ""
         raise ValueError(f"{which}: label {label} is not in [0, {classes}): there are {classes} classes{hint}")
 
