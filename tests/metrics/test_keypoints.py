@@ -132,8 +132,9 @@ def test_images_with_one_point_of_a_class_are_key_points_even_beside_others():
 
 
 def test_volumes_are_measured_along_three_axes():
-    predicted = Points.from_lists([([(1.0, 2.0, 2.0)], [0], [0.5])])
-    truth = Points.from_lists([([(0.0, 0.0, 0.0)], [0])])
+    label, valid = torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1, dtype=torch.bool)
+    predicted = Points(torch.tensor([[[1.0, 2.0, 2.0]]]), label, valid, torch.ones(1, 1))
+    truth = Points(torch.zeros(1, 1, 3), label, valid)
     assert metrics.localisation_error(predicted, truth, radius=3.0) == 3.0
     assert metrics.keypoint_distances(predicted, truth).tolist() == [[3.0]]
 

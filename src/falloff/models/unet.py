@@ -39,8 +39,9 @@ class UNet(nn.Module):
         self, images: Float[Tensor, "batch channels height width"]
     ) -> dict[str, Float[Tensor, "batch maps height width"]]:
         height, width = images.shape[2:]
-        padded = pad(images, (0, -width % 8, 0, -height % 8), mode="replicate")
-        half = self.enter(pixel_unshuffle(padded, 2))
+        if height % 8 or width % 8:
+            images = pad(images, (0, -width % 8, 0, -height % 8), mode="replicate")
+        half = self.enter(pixel_unshuffle(images, 2))
         quarter = self.down_quarter(max_pool2d(half, 2))
         up = self.down_eighth(max_pool2d(quarter, 2))
         for skip, layer in ((quarter, self.up_quarter), (half, self.up_half)):
@@ -53,4 +54,5 @@ class UNet(nn.Module):
 
 
 def _layer(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
