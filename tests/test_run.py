@@ -62,7 +62,7 @@ def test_a_run_is_shown_by_what_is_not_a_default():
 def test_every_field_is_part_of_the_description(field):
     other = {
         "dataset": "spots",
-        "size": 48,
+        "size": 96,
         "width": 3,
         "loss": "focal",
         "head_std": 0.5,
@@ -96,7 +96,11 @@ def test_every_field_is_part_of_the_description(field):
         ({"seed": "0"}, TypeError, "seed must be an integer, got '0'"),
         ({"steps": 5, "evaluations": 6}, ValueError, r"evaluations must be at most steps \(5\), got 6"),
         ({"evaluations": 0}, ValueError, "evaluations"),
-        ({"size": 0}, ValueError, "size must be None or an integer above 0, got 0"),
+        ({"size": 33}, ValueError, "size must be None or an integer, at least 64, got 33"),
+        ({"size": 64, "dataset": "mice"}, ValueError, "size must be None, as the set has its own, got 64"),
+        ({"dataset": ""}, ValueError, "dataset must be the name of a set, got ''"),
+        ({"device": "gpu"}, ValueError, "device must be 'cpu', 'cuda' or 'cuda:N', got 'gpu'"),
+        ({"device": "mps"}, ValueError, "device must be 'cpu', 'cuda' or 'cuda:N', got 'mps'"),
         ({"size": 64.0}, ValueError, "size"),
         ({"learning_rate": 0.0}, ValueError, "learning_rate must be finite and above 0"),
         ({"learning_rate": math.nan}, ValueError, "learning_rate"),

@@ -51,11 +51,10 @@ class Claims(SphinxDirective):
         link = f"[Chapter {int(claim.chapter[:2])}](../notebooks/{claim.chapter})"
         asked = "; ".join(criterion.in_words() for criterion in claim.criteria)
         judged, stamp = evidence(chapter, claim)
+        if (dataset := _dataset(stamp)) != claims.DATASET:
+            return claims.UNJUDGED, f"{asked}. {link} ran on `{dataset}`; the claim is about `{claims.DATASET}`"
         if claim.experiment is None:
             judged = claim.judge()
-        shown_on = stamp.get("parameters", {}).get("dataset", claims.DATASET)
-        if shown_on != claims.DATASET:
-            return claims.UNJUDGED, f"{asked}. {link} ran on `{shown_on}`; the claim is about `{claims.DATASET}`"
         if judged is None:
             return "**stale**", f"{asked}. {link} must run again: `make book`"
         numbers = ", ".join(shown(effect) for effect in judged.effects)
@@ -71,13 +70,18 @@ def evidence(chapter: chapters.Chapter, claim: Claim) -> tuple[Judgement | None,
         stamp = run["metadata"]["falloff"]
     except (OSError, KeyError, ValueError):
         return None, {}
-    if chapter.why_stale(stamp["parameters"]):
+    if _dataset(stamp) != claims.DATASET or chapter.why_stale(stamp["parameters"]):
         return None, stamp
     for output in (output for cell in run["cells"] for output in cell.get("outputs", [])):
         if output.get("metadata", {}).get("scrapbook", {}).get("name") == f"{claim.name.lower()}-evidence":
             text = output["data"]["application/papermill.record/text/plain"]
             return claims.from_json(ast.literal_eval("".join(text)), claim), stamp
     return None, stamp
+
+
+def _dataset(stamp: Mapping[str, Any]) -> str:
+    """What a chapter ran on; the claims' own set where nothing is said of it."""
+    return stamp.get("parameters", {}).get("dataset", claims.DATASET)
 
 
 def shown(effect: Interval) -> str:

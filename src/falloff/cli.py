@@ -190,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     verb("pages", _pages, "build the pages from the executed chapters")
     with_profile(verb("plan", _plan, "say which chapters would run, and why"))
     one = with_profile(verb("run", _run, "run one chapter with other parameters"))
-    one.add_argument("chapter", help="such as 04_distance_aware_loss")
+    one.add_argument("chapter", help="such as 04_distance_aware_loss; 04 is enough")
     one.add_argument("parameters", nargs="*", help="name=value, as many as wanted")
     one.add_argument("--params", default="", help="the same in one string, quoted as in a shell")
     one.add_argument("--file", type=Path, help="a TOML file of parameters; name=value goes before it")

@@ -48,15 +48,21 @@ def check_device(name: str) -> torch.device:
     Raises:
         ValueError: no such device, or none that works here.
     """
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device must be 'cpu', 'cuda' or 'cuda:N', got {name!r}") from error
+    check_device_name(name)
+    device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {name!r} is not available: this machine has no CUDA GPU that PyTorch can use")
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device must be 'cpu', 'cuda' or 'cuda:N', got {name!r}")
     return device
+
+
+def check_device_name(name: str) -> None:
+    """Raise ValueError unless this names a device that there may be, if not here."""
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        kind = ""
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu', 'cuda' or 'cuda:N', got {name!r}")
 
 
 def versions() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from falloff import checks, data, losses, measures, models, sets, systems
-from falloff.machine import Form, Precision, resolve_form, resolve_precision
+from falloff.machine import Form, Precision, check_device_name, resolve_form, resolve_precision
 
 Schedule = Literal["cosine", "constant"]
 Optimizer = Literal["adam", "adamw", "sgd"]
@@ -27,7 +28,7 @@ class Run:
 
     Args:
         dataset: "digits", a set under ``FALLOFF_DATA``, or a path to an ``.npz`` file, which is made absolute.
-        size: side of the made scenes in pixels; None for the set's own.
+        size: side of made scenes in pixels, for digits at least 64; None for the set's own.
         system: by name: :func:`falloff.systems.names`. This and the next two may be ``module:Name`` of one's own.
         system_options: the system's own options: :func:`falloff.systems.options`.
         model: the net, by name: :func:`falloff.models.names`; None for a system that has its own.
@@ -100,8 +101,14 @@ class Run:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)!r}")
         if self.evaluations > self.steps:
             raise ValueError(f"evaluations must be at most steps ({self.steps}), got {self.evaluations}")
-        if self.size is not None and not (checks.is_whole(self.size) and self.size > 0):
-            raise ValueError(f"size must be None or an integer above 0, got {self.size!r}")
+        if not self.dataset:
+            raise ValueError(f"dataset must be the name of a set, got {self.dataset!r}")
+        check_device_name(self.device)
+        if self.size is not None:
+            made = getattr(importlib.import_module(sets.module(self.dataset)), "SIZE", None)
+            if made is None or not (checks.is_whole(self.size) and self.size >= made):
+                allowed = "None, as the set has its own" if made is None else f"None or an integer, at least {made}"
+                raise ValueError(f"size must be {allowed}, got {self.size!r}")
         checks.check_positive("learning_rate", self.learning_rate)
         if not checks.is_number(self.head_std) or not 0 <= self.head_std < 1e3:
             raise ValueError(f"head_std must be a number in [0, 1000), got {self.head_std!r}")

@@ -3,6 +3,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given, settings
@@ -12,6 +13,7 @@ from projects import CELL, PARAMETERS, write_chapter, write_claims
 
 from falloff.chapters import Chapter, parameters, stamp
 from falloff.project import commit
+from falloff.study import claims
 
 ROOT = Path(__file__).resolve().parents[2]
 DECLARED = parameters.schema(CELL)
@@ -139,13 +141,32 @@ def test_the_table_shows_any_text_as_itself(meaning, choice, default):
     assert one[2] in (default, repr(default)) and two[2] in (choice, repr(choice))
 
 
-@pytest.fixture(scope="module")
-def executed():
-    """The Sphinx extension that puts a run's outputs into a page."""
-    spec = importlib.util.spec_from_file_location("executed", ROOT / "book" / "_extensions" / "executed.py")
+def extension(name):
+    """A Sphinx extension of the book's."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "book" / "_extensions" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.mark.parametrize("name", ["C1", "C3"])  # judged by its formula, and by runs
+def test_the_page_of_claims_judges_nothing_on_other_data(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("FALLOFF_CHAPTERS", str(tmp_path))
+    claim = claims.load()[name]
+    ran = {"cells": [], "metadata": {"falloff": {"parameters": {"dataset": "mice"}, "profile": "quick"}}}
+    Chapter(claim.chapter).executed.write_text(json.dumps(ran))
+    page = extension("claims")
+    monkeypatch.setattr(page.Claims, "env", SimpleNamespace(note_dependency=lambda path: None))
+    again = {"verdict": "refuted", "recorded": "supported", "compared": "different"}
+    row = "\n".join(page.Claims._row(object.__new__(page.Claims), claim, {"claims": {name: again}}))
+    assert claims.UNJUDGED in row and "ran on `mice`; the claim is about `digits`" in row and row.endswith("  - –")
+    assert not [word for word in claims.VERDICTS if word in row]
+
+
+@pytest.fixture(scope="module")
+def executed():
+    """What puts a run's outputs into a page."""
+    return extension("executed")
 
 
 @pytest.mark.parametrize("values", [DEFAULTS, DEFAULTS | {"steps": 9}])

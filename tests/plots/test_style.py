@@ -1,8 +1,12 @@
+import math
 import subprocess
 import sys
 from itertools import combinations
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from skimage.color import xyz2lab
@@ -30,6 +34,21 @@ def test_what_is_no_loss_is_told_apart_in_ink_and_leaves_the_losses_as_they_are(
     assert len({(look.color, look.dash) for look in inks}) == len({look.marker for look in inks}) == 8
     with pytest.raises(ValueError, match="at most 8 that are no loss, got 9"):
         style.looks([*names, "one more"])
+
+
+def test_a_figure_looks_the_same_whatever_its_reader_has_set(monkeypatch):
+    monkeypatch.setitem(mpl.rcParams, "text.usetex", True)
+    monkeypatch.setitem(mpl.rcParams, "lines.linestyle", "--")
+    fig, ax = plots.new()
+    assert (ax.plot([0, 1])[0].get_linestyle(), ax.set_title("$y$").get_usetex()) == ("-", False)
+    plt.close(fig)
+
+
+def test_a_number_that_is_none_is_a_dash_in_a_table(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data["text/markdown"]))
+    plots.table(pd.DataFrame({"error": [math.nan, 0.5]}, index=pd.Index(["a", "b"], name="loss")), "tab-one", "Errors.")
+    assert "nan" not in shown[0] and "–" in shown[0] and "0.500" in shown[0]
 
 
 def test_every_colour_can_be_read_on_its_page(contrast):

@@ -235,6 +235,13 @@ def test_numbers_that_are_given_stand_in_for_what_the_formula_gives():
     assert near.mean == 0.6 and (at_label, far) == claims.judge("C6").effects[1:]
 
 
+def test_other_data_than_the_claims_own_is_not_judged(claim):
+    one = claim(entry(above=0))
+    mine, other = one.judge(APART), one.judge(APART, dataset="mice")
+    assert (mine.verdict, other.verdict) == ("supported", claims.UNJUDGED) and mine.effects == other.effects
+    assert claims.judge("C1", dataset="mice", charge_ratio=2.0).verdict == claims.UNJUDGED
+
+
 # Evidence.
 
 

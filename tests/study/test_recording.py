@@ -135,7 +135,9 @@ def test_what_is_read_back_is_what_was_measured_to_the_last_bit(recorded, capsys
 def test_an_experiment_that_is_not_recorded_is_named(recorded):
     with pytest.raises(ValueError, match="no experiment is named 'pairs'; known: pair"):
         recording.recorded("pairs", "tiny")
-    with pytest.raises(ValueError, match=r"quick.*pair\.json"):
+    with pytest.raises(ValueError, match="profile must be one of quick, full, tiny, got 'huge'"):
+        recording.recorded("pair", "huge")
+    with pytest.raises(ValueError, match="'pair' is not recorded for profile 'quick': make record PROFILE=quick does it"):
         recording.recorded("pair", "quick")
 
 

@@ -75,6 +75,19 @@ def test_an_interval_says_what_it_knows(parts, said):
     assert str(statistics.Interval(*parts)) == said
 
 
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ((0.25, 0.125, 0.5, 3), "+0.25 px (+0.12 to +0.50)"),
+        ((0.25, math.nan, math.nan, 1), "+0.25 px"),
+        ((math.nan, math.nan, math.nan, 2), "undefined"),
+        ((math.nan, 2.0, math.inf, 2), "above 2.000"),
+    ],
+)
+def test_a_sentence_has_the_ends_that_there_are(parts, said):
+    assert statistics.Interval(*parts).in_words("{:+.2f} px", " ({:+.2f} to {:+.2f})") == said
+
+
 @given(FEW, FLOATS, st.floats(0.1, 10))
 def test_an_interval_moves_and_grows_with_its_values(values, shift, scale):
     one, other = statistics.interval(values), statistics.interval([shift + scale * x for x in values])

@@ -65,8 +65,9 @@ def rerun(name: str, given: Mapping[str, object], profile: str = "quick") -> Pat
     values = chapter.parameters(profile, given)
     executed = chapter.executed
     if values != chapter.parameters(profile, {}):
-        label = digests.of_text(json.dumps(values, sort_keys=True))[:8]
-        executed = executed_folder().parent / "variants" / f"{chapter.name}-{label}.ipynb"
+        parts = [chapter.name, *([sets.short(values["dataset"])] if "dataset" in values else []),
+                 digests.of_text(json.dumps(values, sort_keys=True))[:8]]
+        executed = executed_folder().parent / "variants" / f"{'-'.join(parts)}.ipynb"
     reason = chapter.why_stale(values, executed)
     log.info("%s: %s", chapter.name, reason or "up to date")
     if reason and _execute_all({chapter: (values, executed)}, profile):

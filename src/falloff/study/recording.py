@@ -19,7 +19,7 @@ import pandas as pd
 from filelock import FileLock
 from scipy import stats
 
-from falloff import measures
+from falloff import measures, profiles
 from falloff.project import commit, project_root, written
 from falloff.run import Run
 from falloff.study import claims, engine
@@ -36,7 +36,12 @@ _OTHER = {"run", "arm", "role", "seed", "code", "chosen", "at_edge", "seconds", 
 
 
 def folder(profile: str) -> Path:
-    """Where a profile's recorded tables are."""
+    """Where a profile's recorded tables are.
+
+    Raises:
+        ValueError: there is no such profile.
+    """
+    profiles.profile(profile)
     return project_root() / "data" / "recorded" / profile
 
 
@@ -79,11 +84,14 @@ def recorded(name: str, profile: str = "quick") -> pd.DataFrame:
     """The table of a recorded experiment: a row a run, with the fields of the run, ``arm``, ``role`` and all metrics.
 
     Raises:
-        ValueError: no such experiment, or it is not recorded or damaged.
+        ValueError: no such experiment or profile, or it is not recorded or damaged.
     """
     if name not in EXPERIMENTS:
         raise ValueError(f"no experiment is named {name!r}; known: {', '.join(EXPERIMENTS)}")
-    return read(folder(profile) / f"{name}.json")[1]
+    path = folder(profile) / f"{name}.json"
+    if not path.exists():
+        raise ValueError(f"{name!r} is not recorded for profile {profile!r}: make record PROFILE={profile} does it")
+    return read(path)[1]
 
 
 def read(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
