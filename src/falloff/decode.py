@@ -160,7 +160,7 @@ def _falling(value: Tensor) -> tuple[Tensor, Tensor]:
 
 def _on_cpu(scores: Tensor) -> bool:
     """Whether all happens here and now: no device is waited for, and no graph is being made."""
-    return scores.device.type == "cpu" and is_plain() and not torch.jit.is_tracing()
+    return scores.device.type == "cpu" and is_plain()
 
 
 def _dtype(scores: Tensor) -> torch.dtype:
