@@ -1,10 +1,12 @@
 """Each chapter on real labelled sets, with parameters that only try whether all runs."""
 
 import os
+import re
 import subprocess
 import sys
 from itertools import product
 
+import nbformat
 import numpy as np
 import pytest
 
@@ -40,6 +42,17 @@ def run(root, chapter, dataset):
     done = subprocess.run([sys.executable, "-m", "falloff.cli", "run", "--profile", "tiny", chapter,
                            f"dataset={dataset}"], cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+    executed = nbformat.read(done.stdout.removeprefix("executed: ").strip(), as_version=4)
+    assert not [text for text in said(executed) if re.search(r"\bnan\b|supported|refuted|undecided", text)]
+
+
+def said(notebook):
+    """What the cells of a chapter give its page: numbers and words for its sentences, captions, tables."""
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        words, data = output.get("metadata", {}), output.get("data", {})
+        if not words.get("scrapbook", {}).get("name", "").endswith("-evidence"):  # which the page of claims reads alone
+            yield data.get("application/papermill.record/text/plain", "")
+        yield from (data.get("text/markdown", ""), *words.get("falloff", {}).values())
 
 
 @pytest.mark.parametrize(("chapter", "dataset"), [
