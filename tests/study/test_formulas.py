@@ -42,10 +42,10 @@ def chapter_numbers(chapter, claim, names):
     cells = json.loads((PROJECT / "notebooks" / f"{chapter}.ipynb").read_text(encoding="utf-8"))["cells"]
     [source] = [text for cell in cells if f'claims.judge("{claim}"' in (text := "".join(cell["source"]))]
     found = {}
-    judge = SimpleNamespace(judge=lambda name, **numbers: found.update(numbers))
+    judge = SimpleNamespace(judge=lambda name, dataset, **numbers: found.update(numbers))
     nothing = SimpleNamespace(**dict.fromkeys(("number", "claim", "table"), lambda *args, **options: None))
     exec(source, {"claims": judge, "plots": nothing, "losses": losses, "math": math, "np": np, "pd": pd, "torch": torch,
-                  "Points": Points, **names})
+                  "Points": Points, "dataset": "digits", **names})
     return {name.replace("_", "-"): value for name, value in found.items()}
 
 
