@@ -107,7 +107,7 @@ MAPS = torch.zeros(1, 2, 6, 8)
         (MAPS[0], one(1.0, 1.0), ValueError, "logits must have shape"),
         (MAPS.expand(3, -1, -1, -1), one(1.0, 1.0), ValueError, "logits hold 3 images, points 1"),
         (MAPS, [[1.0, 1.0]], TypeError, "points must be falloff.points.Points, got list"),
-        (MAPS, one(8.0, 1.0), ValueError, r"image 0, point 0 at \(8, 1\) lies outside the picture: x reaches"),
+        (MAPS, one(8.0, 1.0), ValueError, r"image 0, point 0 at \(8, 1\) lies outside the picture .*: x reaches"),
         (MAPS, one(1.0, 1.0, label=2), ValueError, r"label 2 is not in \[0, 2\)"),
     ],
 )
@@ -145,7 +145,7 @@ def test_bad_masks_are_named(mask, error, named):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.bad_input
 def test_at_a_stride_a_point_outside_is_named_in_pixels_of_the_image(name):
-    with pytest.raises(ValueError, match=r"at \(32, 1\) lies outside the picture.* 31.5 in .* \(24, 32\)"):
+    with pytest.raises(ValueError, match=r"at \(32, 1\) lies outside the picture .* \(24, 32\): .* to 31.5"):
         losses.make(name)(MAPS, one(32.0, 1.0), stride=4)
     losses.make(name)(MAPS, one(31.5, 23.5), stride=4)
 
