@@ -141,7 +141,8 @@ def _within(predicted: Points, truth: Points, radius: float, distance: Distance)
     """
     order = best_first(predicted)
     turn = order.argsort(dim=1).cpu()
-    parts = (_near(predicted, truth, turn, radius) if distance is euclidean
+    many = int((predicted.valid.sum(1) * truth.valid.sum(1)).sum()) > BLOCK
+    parts = (_near(predicted, truth, turn, radius) if many and distance is euclidean
              else _compared(predicted, truth, order, radius, distance))
     for pairs in parts:
         keys = (pairs.point, pairs.distance.double(), turn[pairs.image, pairs.prediction], pairs.image)
