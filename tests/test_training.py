@@ -69,6 +69,13 @@ def test_the_stored_weights_are_those_that_were_measured(records):
     assert same(measures.measure(said, test, record.final, threshold=record.validation["threshold"]), record.final)
 
 
+def test_what_a_system_puts_out_does_not_depend_on_what_is_computed_together(records):
+    val = data.load("spots", "val")
+    whole, some = (training.outputs(records[0].system(), val, TINY, batch=batch) for batch in (64, 3))
+    torch.testing.assert_close(whole["maps"], some["maps"])
+    assert whole["maps"].dtype == torch.float32 and len(whole["maps"]) == len(val.images)
+
+
 def test_another_seed_gives_another_net(records):
     other = train(TINY.replace(seed=1))
     assert any(not torch.equal(*pair) for pair in zip(tensors(other), tensors(records[0]), strict=True))
