@@ -143,8 +143,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("record", nargs="?", type=Path, help="where to write the table as JSON")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="all cores by default")
     given = parser.parse_args()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(given.threads)
     tables = []
     for title, contenders, ours in (("Value and gradient", steps, "from points"),
                                     ("Drawing the dense target", drawings, "heatmaps.render")):

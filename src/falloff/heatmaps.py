@@ -79,27 +79,30 @@ class Window:
         gap, inside = [], []
         for axis, (x, length) in enumerate(zip(points.xy.unbind(-1), lengths, strict=True)):
             at = nearest_pixel(x, length)[..., None] + offset
-            index = index + stride * _spread(at.clamp(0, length - 1), axes, axis)
+            there = at.clamp(0, length - 1)
+            index = index + _spread(there * stride, axes, axis)
             stride *= length
             gap.append(_spread(at - x[..., None], axes, axis))
-            inside.append(_spread((at >= 0) & (at < length), axes, axis))
+            inside.append(_spread(at == there, axes, axis))
         inside[0] = inside[0] & _spread(points.valid, axes)
         return index.flatten(1), self._value(points, gap, inside).flatten(1)
 
-    def nearest(self, points: Points) -> tuple[Tensor, Tensor]:
+    def nearest(self, points: Points, index: Tensor) -> tuple[Tensor, Tensor]:
         """Flat index of the pixel nearest to each point, ``(B, N)``, and whether its image has a point, ``(B, 1)``.
 
-        Padding repeats the pixel of a point: whatever is written to these pixels is written to labelled ones alone.
+        ``index`` is what :meth:`pixels` gave. Padding repeats the pixel of a point: whatever is written to these pixels
+        is written to labelled ones alone.
         """
-        index, _ = replace(self, kind="pixel", reach=0, sigma=None).pixels(points)
+        window = (2 * self.reach + 1) ** len(self.size)
+        index = index[:, window // 2 :: window]
         if index.shape[1]:
             first = points.valid.to(torch.uint8).argmax(1, keepdim=True)
             index = torch.where(points.valid, index, index.gather(1, first))
         return index, points.valid.any(1, keepdim=True)
 
-    def labelled(self, points: Points) -> Tensor:
-        """True at the pixel nearest to each point, as flat rows ``(B, pixels)``."""
-        index, labelled = self.nearest(points)
+    def labelled(self, points: Points, index: Tensor) -> Tensor:
+        """True at the pixel nearest to each point, as flat rows ``(B, pixels)``; arguments as for :meth:`nearest`."""
+        index, labelled = self.nearest(points, index)
         maps = torch.zeros(len(points), self.classes * math.prod(self.size), dtype=torch.bool, device=index.device)
         return maps.scatter_(1, index, labelled.expand_as(index))
 
@@ -129,12 +132,13 @@ class Window:
         """The falloff at some distances from each point along x, y, ..., which broadcast to the window."""
         axes, spread = len(gap), points.sigma
         if self.kind == "gaussian" and (spread is None or spread.ndim < 4):
-            value: Any = 1.0  # one exponential for each row and column, not for each pixel
+            sides = []  # one exponential for each row and column, not for each pixel
             for axis, (g, fits) in enumerate(zip(gap, inside, strict=True)):
                 wide: Any = self.sigma
                 if spread is not None:
                     wide = _spread(spread if spread.ndim == 2 else spread[..., axis], axes).to(g.dtype)
-                value = value * torch.where(fits, torch.exp(-0.5 * (g / wide) ** 2), 0.0)
+                sides.append(torch.exp(-0.5 * (g / wide) ** 2) * fits)
+            value = functools.reduce(torch.mul, sides)
         else:
             within = functools.reduce(torch.logical_and, inside)
             if self.kind == "pixel":
@@ -229,7 +233,8 @@ def positives(points: Points, size: Sequence[int], classes: int) -> Bool[Tensor,
 
     Args and errors: as for :func:`render`.
     """
-    return Window.of(points, size, classes, None).labelled(points).view(len(points), classes, *size)
+    window = Window.of(points, size, classes, None)
+    return window.labelled(points, window.pixels(points)[0]).view(len(points), classes, *size)
 
 
 def pixels_near(points: Points, size: Sequence[int], classes: int, sigma: float | None) -> PixelsNear:

@@ -1,5 +1,6 @@
 """The compiled pass, and a step that its caller compiles whole."""
 
+import mmap
 import os
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def test_the_first_part_is_that_of_the_pixels_nearest_to_points(name):
 
 
 @pytest.mark.parametrize("form", ["each", "axes", "covariance"])
-@pytest.mark.parametrize("name", PIXEL)
+@pytest.mark.parametrize("name", [name for name in PIXEL if "sigma" in losses.options(name)])
 def test_a_width_that_is_learned_gets_the_gradient_of_finite_differences(name, form):
     logits, points = scene(torch.float64)
     points = Points(points.xy.double(), points.label, points.valid)
@@ -106,13 +107,12 @@ def test_a_width_that_is_learned_gets_the_gradient_of_finite_differences(name, f
             return loss(logits, with_(points, sigma=sigma, weight=weight))
 
     learned = sigma.clone().requires_grad_()
-    ours = torch.autograd.grad(value(learned), [learned, logits], allow_unused=True)
+    ours = torch.autograd.grad(value(learned), [learned, logits])
     along = torch.linspace(-1, 1, sigma.numel(), dtype=torch.float64).view(sigma.shape)
     along = (along + along.mT) / 2 if form == "covariance" else along
     step = 1e-6
     wanted = (value(sigma + step * along) - value(sigma - step * along)) / (2 * step)
-    found = 0.0 if ours[0] is None else float((ours[0] * along).sum())
-    assert found == pytest.approx(float(wanted.detach()), rel=1e-5, abs=1e-9)
+    assert float((ours[0] * along).sum()) == pytest.approx(float(wanted.detach()), rel=1e-5, abs=1e-9)
     (fixed,) = torch.autograd.grad(value(sigma), logits)
     assert torch.allclose(ours[1], fixed, rtol=1e-10, atol=1e-14)
 
@@ -219,9 +219,39 @@ def test_a_profiler_that_holds_the_compilers_frames_does_no_harm(works, monkeypa
         held.pop()
 
 
+def test_a_volume_goes_through_the_compiled_pass(eager, works):
+    points = Points.from_lists([([[5.2, 3.0, 1.0], [6.4, 0.0, 2.3]], [0, 1])])
+    logits = torch.randn(1, 2, 8, 128, 128, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    for name in ("distance-aware", "adaptive-wing"):
+        compiled, exact = gradient(losses.make(name), logits, points), eager(losses.make(name), logits, points)
+        assert float(compiled[0]) == pytest.approx(float(exact[0]), rel=1e-6)
+        assert torch.allclose(compiled[1], exact[1], rtol=1e-5, atol=1e-7)
+
+
+def test_a_gradient_that_somebody_holds_is_never_written_over(works):
+    # The memory of a large gradient is used again, but not while any tensor lies in it: p.grad may be that gradient.
+    logits, points = scene(shape=LARGE)
+    loss = losses.make("distance-aware")
+    wanted = gradient(loss, logits, points)[1].clone()
+    leaf = logits.detach().requires_grad_()
+    held = []
+    for step in range(1, 4):
+        loss(leaf, points).backward()  # accumulates
+        assert torch.allclose(leaf.grad, step * wanted, rtol=1e-6, atol=1e-9)
+        held.append(gradient(loss, logits, points)[1][:, :1])
+        gradient(loss, -logits.detach().requires_grad_(), points)
+        assert all(torch.equal(part, wanted[:, :1]) for part in held)
+    both = loss(logits, points), loss(-logits.detach().requires_grad_(), points)  # two heads of one step
+    assert torch.equal(torch.autograd.grad(both[0], logits)[0], wanted)
+    del both, held, leaf
+    places = {gradient(loss, logits, points)[1].data_ptr() for _ in range(4)}
+    assert len(places) <= 2 or not hasattr(mmap, "MADV_HUGEPAGE")  # a buffer of the same size takes turns with it
+
+
 def memory(work):
     """Bytes that the work holds at most, and those it holds at its end."""
     work()
+    autograd._rooms.clear()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         kept = work()
     now = peak = 0
@@ -229,8 +259,10 @@ def memory(work):
         if event.name() == "[memory]":
             now += event.nbytes()
             peak = max(peak, now)
+    rooms, used = (sum(len(room) for room, user in autograd._rooms if every or user() is not None)
+                   for every in (True, False))
     del kept
-    return peak, now
+    return peak + rooms, now + used
 
 
 @pytest.mark.parametrize("name", ["focal", "distance-aware", "mse"])
@@ -241,9 +273,9 @@ def test_a_step_needs_one_gradient_of_the_logits_and_a_small_buffer(name, works)
     whole = 4 * logits.numel()
     peak, kept = memory(lambda: loss(logits, points))
     assert kept < 1.01 * whole
-    assert peak < 1.8 * whole  # half of the images are drawn at a time here; 4 MB of them at most in a larger batch
+    assert peak < 1.6 * whole  # half of the images are drawn at a time here; 16 MB of them at most in a larger batch
     peak, _ = memory(lambda: gradient(loss, logits, points))
-    assert peak < 1.8 * whole
+    assert peak < 1.6 * whole
 
 
 CHILD = """
@@ -327,7 +359,7 @@ def test_a_step_that_is_compiled_whole_gives_the_same(name):
     for batch in (points, Points(points.xy * 0.5, points.label, points.valid)):
         value, slope = gradient(loss, logits, batch)
         other = compiled(logits, batch)
-        assert float(other) == pytest.approx(float(value), rel=1e-6)
+        assert float(other.detach()) == pytest.approx(float(value), rel=1e-6)
         assert torch.allclose(torch.autograd.grad(other, logits)[0], slope, rtol=1e-5, atol=1e-6)
     assert graphs.frame_count == 1  # other points are no new graph
     with torch.no_grad():

@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import mmap
 import os
+import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -28,8 +31,7 @@ COMPILED_FROM = 2**18  # elements of the logits; a compiler's start-up costs mor
 # Before PyTorch 2.13 the shapes of all losses are counted together, and no more than eight are compiled.
 COMPILES = "isolate_recompiles" in inspect.signature(torch.compile).parameters
 USUAL = (0, 1, 2, 4)  # exponents for which products take the place of a power
-PART = 2**20  # pixels that are drawn at a time: 4 MB
-MAPPED_FROM = 2**25  # bytes from which on a C library returns memory to the system at once, to be paged in again
+PART = 2**22  # pixels that are drawn at a time: 16 MB
 
 
 @runtime_checkable
@@ -108,11 +110,7 @@ def targets(
     weight, own = _weight(loss, window, points, index, value, heat), loss.pixel_weight(_unflat(heat, window))
     if own is not None:
         weight = _flat(own, window) if weight is None else weight * _flat(own, window)
-    return heat, window.labelled(points), weight
-
-
-def _new_gradient(flat: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.empty_like(flat, dtype=dtype)
+    return heat, window.labelled(points, index), weight
 
 
 def is_readable(x: Tensor) -> bool:
@@ -147,7 +145,7 @@ class _Elementwise(torch.autograd.Function):
 
 
 class _Compiled(torch.autograd.Function):
-    """One pass over the logits for value and gradient, some images at a time, whose maps a small buffer holds."""
+    """One pass over the logits for value and gradient, some images at a time, whose maps a buffer holds."""
 
     # Nothing in here needs a gradient, but the mode stays what it is outside: where a sampling profiler such as that of
     # Dask's workers holds a frame of the compiler for a moment, the compiler leaves it on, and fails if it was off.
@@ -156,15 +154,15 @@ class _Compiled(torch.autograd.Function):
     def forward(ctx, x: Tensor, loss: Summand, window: Window, points: Points, shares: Tensor,
                 mask: Tensor | None) -> Tensor:
         flat = _flat(x.detach(), window)
-        slope = _new_gradient(flat, work_dtype(x))
+        slope = _room(flat, work_dtype(x))
         one_pass = _compiled(type(loss), torch.get_num_threads(), x.device.type)
         numbered = _with_tensors(loss, x.device)
-        part = _part(flat)
-        marks = torch.empty_like(slope[:part])
+        part = _part(flat, window, points)
+        marks = _room(slope[:part], slope.dtype)
         sums = []
         for first in range(0, len(flat), part):
             some = slice(first, first + part)
-            weight = _draw(loss, window, points[some] if part < len(flat) else points, marks.zero_())
+            weight = _draw(loss, window, points if part == len(flat) else points[some], marks.zero_())
             hidden = None if mask is None else _flat(mask[some], window)
             sums.append(one_pass(numbered, window, flat[some], marks, slope[some], shares[some, None], weight, hidden))
         ctx.save_for_backward(x)
@@ -183,31 +181,59 @@ class _Compiled(torch.autograd.Function):
         else:
             # loss.backward() hands down 1: on the CPU, where looking is free, a pass over the maps is saved.
             if not (is_readable(grad) and bool((grad == 1).all())):
-                index, labelled = window.nearest(rest[0])
+                index, labelled = window.nearest(rest[0], window.pixels(rest[0])[0])
                 there = slope.gather(1, index) * torch.where(labelled, grad[:, :1], grad[:, 1:])
                 slope = (slope * grad[:, 1:]).scatter_(1, index, there)
             slope = _unflat(slope, window)
         return slope.to(x.dtype), None, None, None, None, None
 
 
-def _part(flat: Tensor) -> int:
-    """How many images to draw at a time: few enough that their maps stay in the processor's cache; all on a GPU."""
+def _room(like: Tensor, dtype: torch.dtype) -> Tensor:
+    """An uninitialised tensor; on the CPU in the memory of an earlier one, if no tensor lies in that any more.
+
+    Memory of this size comes from the system and goes back to it, and to have its pages filled again can take as long
+    as the loss.
+    """
+    size = like.numel() * dtype.itemsize
+    if like.device.type != "cpu" or size == 0 or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty_like(like, dtype=dtype)
+    with _rooms_lock:
+        room = next((room for room, user in _rooms if len(room) == size and user() is None), None)
+        if room is None:
+            room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            room.madvise(mmap.MADV_HUGEPAGE)
+        user = memoryview(room)  # lives as long as any tensor in it
+        others = [other for other in _rooms if other[0] is not room]
+        _rooms[:] = [(room, weakref.ref(user)), *others[:2]]
+        return torch.frombuffer(user, dtype=dtype).view(like.shape)
+
+
+# The latest three, for two gradients and a buffer, and who uses each.
+_rooms: list[tuple[mmap.mmap, weakref.ref[memoryview]]] = []
+_rooms_lock = threading.Lock()
+
+
+def _part(flat: Tensor, window: Window, points: Points) -> int:
+    """How many images to draw at a time on the CPU, for neither maps nor windows to take much room; all on a GPU."""
     if flat.device.type != "cpu":
-        return len(flat)
-    return next(size for size in range(max(1, min(len(flat), PART // flat.shape[1])), 0, -1) if len(flat) % size == 0)
+        return max(1, len(flat))
+    near = points.label.shape[1] * (2 * window.reach + 1) ** len(window.size)
+    most = max(1, min(len(flat), PART // max(flat.shape[1], near)))
+    return next(size for size in range(most, 0, -1) if len(flat) % size == 0)
 
 
 def _draw(loss: Summand, window: Window, points: Points, marks: Tensor) -> Tensor | None:
     """Draw the points into ``marks``, ``(B, pixels)``, zeros before; returns the pixels' weights if points have any.
 
-    At labelled pixels 2 is added, so that one map tells both.
+    What is drawn at labelled pixels is made negative, so that one map tells both.
     """
     index, value = window.pixels(points)
     value = value.to(marks.dtype)
     marks.scatter_reduce_(1, index, value, "amax")
     weight = _weight(loss, window, points, index, value, marks)
-    index, labelled = window.nearest(points)
-    marks.scatter_(1, index, marks.gather(1, index) + 2 * labelled.to(marks.dtype))
+    index, labelled = window.nearest(points, index)
+    heat = marks.gather(1, index)
+    marks.scatter_(1, index, torch.where(labelled, -heat.clamp(min=torch.finfo(heat.dtype).tiny), heat))
     return weight
 
 
@@ -221,22 +247,22 @@ def _weight(
     if points.weight is None:
         return None
     if loss.marked:
-        window, heat = replace(window, kind="pixel", reach=0, sigma=None), window.labelled(points).to(heat.dtype)
+        heat = window.labelled(points, index).to(heat.dtype)
+        window = replace(window, kind="pixel", reach=0, sigma=None)
         index, value = window.pixels(points)
     return 1 + heat * (window.weights(points, index, value.to(heat.dtype), heat) - 1)
 
 
-def _parted(value: Tensor, labelled: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Each row's sum over the labelled pixels and over the others, ``(B, 2)``."""
-    return torch.stack([torch.where(labelled, value, 0.0).sum(1, dtype=dtype),
-                        torch.where(labelled, 0.0, value).sum(1, dtype=dtype)], 1)
+def _parted(value: Tensor, positive: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Each row's sum over the labelled pixels and, in another dtype, over the many others, ``(B, 2)``."""
+    positives, background = torch.where(positive, value, 0.0).sum(1), torch.where(positive, 0.0, value)
+    return torch.stack([positives.to(dtype), background.sum(1, dtype=dtype)], 1)
 
 
 def _one_pass(loss: Summand, window: Window, x: Tensor, marks: Tensor, out: Tensor, shares: Tensor,
               weight: Tensor | None, mask: Tensor | None) -> Tensor:
     """Sum the loss over some images, in parts, and write its gradient to ``out``."""
-    positive = marks >= 2
-    heat = torch.where(positive, marks - 2, marks)
+    heat, positive = marks.abs(), marks < 0
     x = x.to(out.dtype)
     if mask is not None:
         x = torch.where(mask, x, 0.0)
@@ -261,11 +287,11 @@ def _compiled(loss: type, threads: int, device: str) -> Callable[..., Tensor]:
 
     # One loop over the pixels that keeps nothing on the way, however long the formula: an intermediate that is written
     # down, as the compiler would from 30 operations on, costs more than all the rest. One small kernel needs no pool of
-    # compiler processes. Products and sums may be one instruction. The number of threads is part of what is compiled.
+    # compiler processes. The number of threads is part of what is compiled.
     options: dict[str, Any] = {"compile_threads": 1, "realize_opcount_threshold": 10**4,
                                "realize_reads_threshold": 10**4}
     if device == "cpu":
-        options |= {"cpp.threads": threads, "cpp.enable_floating_point_contract_flag": "fast"}
+        options["cpp.threads"] = threads
     # Compiled anew for every shape: code for any shape at once would be ten times slower.
     return torch.compile(  # type: ignore[call-overload]  # PyTorch's types lack what came last
         one_pass, fullgraph=True, dynamic=False, isolate_recompiles=True, recompile_limit=256, options=options)
@@ -273,10 +299,12 @@ def _compiled(loss: type, threads: int, device: str) -> Callable[..., Tensor]:
 
 def _with_tensors(loss: Summand, device: torch.device) -> Summand:
     """A loss whose ``numbers`` and ``exponents`` are tensors."""
-    new = copy.copy(loss)
-    for name in loss.numbers + loss.exponents:
-        if (value := getattr(loss, name)) is not None and not (name in loss.exponents and value in USUAL):
-            object.__setattr__(new, name, torch.full((), value, dtype=torch.float64, device=device))
+    given = {name: getattr(loss, name) for name in loss.numbers + loss.exponents}
+    given = {name: value for name, value in given.items()
+             if value is not None and not (name in loss.exponents and value in USUAL)}
+    new = copy.copy(loss) if given else loss
+    for name, value in given.items():
+        object.__setattr__(new, name, torch.full((), value, dtype=torch.float64, device=device))
     return new
 
 
