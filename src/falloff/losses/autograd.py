@@ -167,7 +167,7 @@ class _Compiled(torch.autograd.Function):
             sums.append(one_pass(numbered, window, flat[some], marks, slope[some], shares[some, None], weight, hidden))
         ctx.save_for_backward(x)
         ctx.slope, ctx.again = slope, (loss, window, points, shares, mask)
-        return torch.cat(sums).to(slope.dtype) if sums else slope.new_zeros(0, 2)
+        return torch.cat(sums).to(slope.dtype)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -195,7 +195,7 @@ def _room(like: Tensor, dtype: torch.dtype) -> Tensor:
     as the loss.
     """
     size = like.numel() * dtype.itemsize
-    if like.device.type != "cpu" or size == 0 or not hasattr(mmap, "MADV_HUGEPAGE"):
+    if like.device.type != "cpu" or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.empty_like(like, dtype=dtype)
     with _rooms_lock:
         room = next((room for room, user in _rooms if len(room) == size and user() is None), None)
@@ -216,7 +216,7 @@ _rooms_lock = threading.Lock()
 def _part(flat: Tensor, window: Window, points: Points) -> int:
     """How many images to draw at a time on the CPU, for neither maps nor windows to take much room; all on a GPU."""
     if flat.device.type != "cpu":
-        return max(1, len(flat))
+        return len(flat)
     near = points.label.shape[1] * (2 * window.reach + 1) ** len(window.size)
     most = max(1, min(len(flat), PART // max(flat.shape[1], near)))
     return next(size for size in range(most, 0, -1) if len(flat) % size == 0)
