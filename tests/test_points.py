@@ -609,7 +609,7 @@ def test_lightning_and_accelerate_take_points_for_what_they_are():
     ([[20.0, 50.0], [9.0, 60.0]], "if the axes were swapped"),
     ([[1.0, 1.0], [64.0, 32.0]], "from 1 in MATLAB"),
     ([[0.0, 0.0], [90.0, 70.0]], "1 of 3 points lie at 0 in every axis"),
-    ([[5.0, 5.0], [90.0, 70.0]], r"inside\(\) drops points that a crop left outside"),
+    ([[5.0, 5.0], [90.0, 70.0]], r"inside\(\) drops what a crop left outside"),
 ])
 def test_the_error_for_a_point_outside_names_it_and_what_may_be_the_cause(xy, named):
     points = Points.from_lists([([[1.0, 1.0]], [0]), (xy, [0, 0])])

@@ -693,7 +693,7 @@ class Points:
             return "pixels count from 0 here, from 1 in MATLAB; edges of boxes as in COCO are half a pixel further on"
         if missing := sum(not any(xy) for xy in points):
             return f"{missing} of {len(points)} points lie at 0 in every axis, as missing ones often do: leave them out"
-        return "inside() drops points that a crop left outside, at_stride() takes them to smaller maps"
+        return "maps at a stride are told by stride= or points.at_stride(); inside() drops what a crop left outside"
 
     def _check_axes(self, name: str, lengths: Sequence) -> None:
         axes = self.xy.shape[-1]

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +175,15 @@ def test_the_page_s_code_makes_a_set_of_a_folder_and_a_table(tmp_path, monkeypat
     splits = [data.load("sets/cells/cells.npz", split) for split in data.SPLITS]
     assert sum(len(one.images) for one in splits) == 10 and splits[0].classes == ("long", "round")
     assert sum(int(one.points.valid.sum()) for one in splits) == 18  # one picture has none
+
+
+def test_what_points_carry_besides_is_named_and_what_they_say_is_said_once(tmp_path):
+    lists = [([[3.0, 4.0]], [0]), ([[5.0, 6.0]], [1]), ([[7.0, 8.0]], [0])]
+    points = replace(Points.from_lists(lists), weight=torch.ones(3, 1), extra={"instance": torch.zeros(3, 1)})
+    given = {"images": [np.zeros((20, 20), np.uint8)] * 3, "classes": ["a", "b"], "split": ["train", "val", "test"]}
+    with pytest.warns(UserWarning, match="a set has no room for the points' weight, instance"):
+        data.save(tmp_path / "kept.npz", points=points, **given)
+    for name in ("labels", "visibility"):
+        with pytest.raises(ValueError, match=f"{name} must be None beside Points, which carry their own"):
+            data.save(tmp_path / "twice.npz", points=points, **{name: [[1]] * 3}, **given)
+    assert not (tmp_path / "twice.npz").exists()

@@ -138,11 +138,25 @@ def test_without_a_point_the_number_is_that_of_the_default():
     assert float(losses.count(Points.from_lists([([], [])]))) == 1
 
 
+MASK = torch.ones(1, 3, 8, 8, dtype=torch.bool)
+FOUR = Points.from_lists([([[1.0, 1.0], [30.0, 2.0]], [0, 2])])  # in pixels of a picture of 32 x 32
+
+
 @pytest.mark.bad_input
-@pytest.mark.parametrize(("given", "named"), [
-    ({"parts": 0}, "parts must be an integer above 0, got 0"),
-    ({"mask": [None, None]}, "mask must be one for each of the 1 batches of points, got 2"),
+@pytest.mark.parametrize(("points", "given", "error", "named"), [
+    (FOUR, {"parts": 0}, ValueError, "parts must be an integer above 0, got 0"),
+    ([FOUR], {"mask": [None, None]}, ValueError, "mask must be one for each of the 1 batches of points, got 2"),
+    ([FOUR, FOUR], {"mask": MASK}, TypeError, "mask must be a list, one for each batch"),
+    (FOUR, {"mask": [MASK]}, TypeError, "mask must be one tensor"),
+    (FOUR, {"mask": MASK}, ValueError, r"point 1 at \(30, 2\) lies outside .* \(8, 8\).* stride="),
+    (FOUR, {"mask": MASK, "stride": 2}, ValueError, r"point 1 at \(30, 2\) lies outside .* \(16, 16\)"),
+    (FOUR, {"mask": MASK[:, :2], "stride": 4}, ValueError, r"point 1: label 2 is not in \[0, 2\)"),
+    (FOUR, {"mask": MASK[:, 0], "stride": 4}, ValueError, r"mask must have as many axes .* got \(1, 8, 8\)"),
+    (FOUR, {"mask": MASK.expand(2, -1, -1, -1), "stride": 4}, ValueError, r"mask must .* got \(2, 3, 8, 8\)"),
+    (FOUR, {"mask": MASK.float()}, TypeError, "mask must be a bool tensor, got torch.float32"),
+    ([], {}, TypeError, "points must be falloff.points.Points or a list of some"),
+    (3, {}, TypeError, "points must be falloff.points.Points or a list of some, got 3"),
 ])
-def test_bad_arguments_are_named(given, named):
-    with pytest.raises(ValueError, match=named):
-        losses.count(Points.from_lists([([[1.0, 1.0]], [0])]), **given)
+def test_bad_arguments_are_named(points, given, error, named):
+    with pytest.raises(error, match=named):
+        losses.count(points, **given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ def save(
             :func:`falloff.data.npz.as_bytes` takes them. Smaller ones are filled up to the right and below with their
             border, which counts nowhere; grey ones among coloured ones become coloured.
         points: for each picture ``(n, 2)``, x then y in pixels, an integer being a pixel's centre; NaN for one that is
-            not labelled. Or :class:`~falloff.points.Points` of all pictures.
+            not labelled. Or :class:`~falloff.points.Points` of all pictures, whose label and ``extra["visibility"]``
+            are written; of what else they carry a warning says that it is not.
         classes: what they are called.
         labels: for each picture ``n`` classes, whole numbers. None where there is one class alone, or where point ``k``
             of each picture is of class ``k``.
@@ -75,6 +77,11 @@ def save(
     if isinstance(classes, str):
         raise TypeError(f"classes must be a list of names, got {classes!r}")
     if isinstance(points, Points):
+        if twice := [name for name, each in (("labels", labels), ("visibility", visibility)) if each is not None]:
+            raise ValueError(f"{' and '.join(twice)} must be None beside Points, which carry their own")
+        carried = {"sigma": points.sigma, "weight": points.weight, "score": points.score, **points.extra}
+        if lost := [name for name, part in carried.items() if part is not None and name != "visibility"]:
+            warnings.warn(f"{path}: a set has no room for the points' {', '.join(lost)}", stacklevel=2)
         points = points.to("cpu")
         valid = points.valid.numpy()
         labels = [label[kept] for label, kept in zip(points.label.numpy(), valid, strict=True)]

@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, distributed
 
 from falloff.checks import check_count
-from falloff.losses.base import kept_points
+from falloff.losses.base import kept_points, placed
+from falloff.losses.inputs import check_mask
 from falloff.points import Points
 
 
@@ -38,7 +39,9 @@ def count(
         A number on the points' device; nothing waits for it but the other processes.
 
     Raises:
-        ValueError: ``parts`` is no integer above 0, or there is not one mask for each batch.
+        TypeError: ``points`` are no :class:`~falloff.points.Points` or list of them, a mask is not bool.
+        ValueError: ``parts`` is no integer above 0, there is no batch or not one mask for each, a mask does not fit, or
+            a point lies outside the maps that a mask has.
 
     Example:
         >>> from falloff import losses
@@ -48,14 +51,30 @@ def count(
         tensor(2.)
     """
     check_count("parts", parts)
-    batches = [points] if isinstance(points, Points) else list(points)
-    masks = [mask] * len(batches) if mask is None or isinstance(mask, Tensor) else list(mask)
-    if not batches or len(masks) != len(batches) or (isinstance(mask, Tensor) and len(batches) > 1):
+    single = isinstance(points, Points)
+    batches = [points] if single else list(points) if isinstance(points, Sequence) else []
+    if not batches or not all(isinstance(one, Points) for one in batches):
+        raise TypeError(f"points must be falloff.points.Points or a list of some, got {points!r}")
+    if mask is not None and isinstance(mask, Tensor) != single:
+        raise TypeError(f"mask must be {'one tensor' if single else 'a list, one for each batch'}, as points are")
+    masks = [mask] if single else [None] * len(batches) if mask is None else list(mask)
+    if len(masks) != len(batches):
         raise ValueError(f"mask must be one for each of the {len(batches)} batches of points, got {len(masks)}")
-    total = torch.stack([kept_points(one if stride == 1 else one.at_stride(stride), hides).sum()
-                         for one, hides in zip(batches, masks, strict=True)]).sum()
+    total = torch.stack([_kept(*both, stride).sum() for both in zip(batches, masks, strict=True)]).sum()
     processes = 1
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(total, group=group)
         processes = distributed.get_world_size(group)
     return total.clamp(min=1) / (processes * parts)
+
+
+def _kept(points: Points, mask: Tensor | None, stride: int | float) -> Tensor:
+    """Which points count, ``(B, N)``."""
+    if mask is None:
+        return points.valid
+    shape = list(getattr(mask, "shape", ()))[1:] + [1] * (1 + points.xy.shape[-1])
+    check_mask(mask, (len(points), *shape[: 1 + points.xy.shape[-1]]))
+    classes, *size = mask.shape[1:]
+    if min(size) > 1:  # an axis of length 1 says nothing of how far the maps reach
+        points = placed(points, tuple(size), classes if classes > 1 else None, stride)
+    return kept_points(points, mask)
