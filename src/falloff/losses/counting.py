@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -52,7 +53,7 @@ def count(
     """
     check_count("parts", parts)
     single = isinstance(points, Points)
-    batches = [points] if single else list(points) if isinstance(points, Sequence) else []
+    batches: list[Any] = [points] if single else list(points) if isinstance(points, Sequence) else []
     if not batches or not all(isinstance(one, Points) for one in batches):
         raise TypeError(f"points must be falloff.points.Points or a list of some, got {points!r}")
     if mask is not None and isinstance(mask, Tensor) != single:
