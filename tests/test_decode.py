@@ -1,6 +1,5 @@
 import io
 import math
-import sys
 
 import pytest
 import torch
@@ -334,7 +333,6 @@ IN_A_GRAPH = {
     "offsets of each class": ({"count": 500, "refine": "offsets", "window": 7}, 6, 1),
 }
 BATCHES = torch.export.Dim("batch", min=1)
-graphs = pytest.mark.skipif("typed" in sys.modules, reason="a compiler cannot follow the check of types")
 
 
 def any_batch(given):
@@ -347,7 +345,7 @@ COMPILERS = {
 }
 
 
-@graphs
+@pytest.mark.graphs
 @pytest.mark.parametrize("options", IN_A_GRAPH)
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_a_decoder_in_a_graph_finds_what_it_finds_outside(compiler, options):
@@ -360,7 +358,7 @@ def test_a_decoder_in_a_graph_finds_what_it_finds_outside(compiler, options):
         assert all(torch.equal(a, b) for a, b in zip(made(*given), net(*given), strict=True))
 
 
-@graphs
+@pytest.mark.graphs
 @pytest.mark.filterwarnings("ignore")
 def test_a_traced_decoder_finds_what_it_finds_outside():
     net = Decoder(count=7, refine="parabola")
@@ -369,7 +367,7 @@ def test_a_traced_decoder_finds_what_it_finds_outside():
     assert all(torch.equal(a, b) for a, b in zip(traced(other), net(other), strict=True))
 
 
-@graphs
+@pytest.mark.graphs
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("options", IN_A_GRAPH)
 def test_a_decoder_in_onnx_finds_what_it_finds_outside(options):
@@ -392,7 +390,7 @@ def test_a_decoder_in_onnx_finds_what_it_finds_outside(options):
         torch.testing.assert_close(xy, expected_xy, rtol=0, atol=0 if options.get("refine", "none") == "none" else 1e-5)
 
 
-@graphs
+@pytest.mark.graphs
 def test_nan_is_refused_outside_of_a_graph_alone():
     scores = torch.rand(1, 2, 6, 6, generator=torch.Generator().manual_seed(4))
     scores[0, 1, 2, 2] = torch.nan

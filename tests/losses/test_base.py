@@ -384,6 +384,7 @@ def test_learned_positions_get_a_gradient_from_maps_of_any_size(name, shape):
     assert float(slope[0, 0, 1]) == pytest.approx(float(wanted), rel=2e-3, abs=1e-9)
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize("name", NAMES)
 def test_a_compiled_call_leaves_out_what_an_eager_one_refuses(name):
     logits, _ = scene()
@@ -404,6 +405,7 @@ def test_a_compiled_call_leaves_out_what_an_eager_one_refuses(name):
     assert torch.allclose(torch.autograd.grad(value, logits)[0], wanted[1], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize("name", ["distance-aware", "softmax-distance-aware", "dice", "dsnt"])
 def test_all_arguments_of_a_call_can_be_compiled(name):
     logits, _ = scene()
@@ -422,6 +424,7 @@ def test_all_arguments_of_a_call_can_be_compiled(name):
     assert graphs.frame_count == 1
 
 
+@pytest.mark.graphs
 def test_another_normaliser_in_each_step_is_no_other_graph():
     logits, points = scene()
     loss = losses.make("distance-aware")
@@ -435,6 +438,7 @@ def test_another_normaliser_in_each_step_is_no_other_graph():
         assert graphs.frame_count <= most
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize("name", ["distance-aware", "dice"])
 def test_another_width_or_weight_in_each_step_is_no_other_graph(name):
     logits, points = scene()

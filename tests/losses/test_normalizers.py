@@ -117,6 +117,7 @@ def test_copies_and_new_losses_have_running_means_of_their_own():
     assert float(held.loss.running.mean) == pytest.approx(1.8)
 
 
+@pytest.mark.graphs
 def test_a_running_mean_moves_in_a_compiled_step_as_in_an_eager_one():
     eager, loss = (losses.make("bce", normalizer="running") for _ in range(2))
     step = torch.compile(lambda x, points: loss(x, points), fullgraph=True, backend="aot_eager")

@@ -74,6 +74,7 @@ def test_dsnt_refuses_two_points_of_a_class():
         losses.make("dsnt")(torch.zeros(1, 1, *SIZE), points)
 
 
+@pytest.mark.graphs
 def test_a_compiled_dsnt_leaves_out_the_maps_of_several_points():
     points = Points.from_lists([([[1.0, 1.0], [2.0, 2.0], [5.0, 3.0]], [0, 0, 1]), ([[6.0, 1.0]], [0])])
     logits = torch.randn(2, 2, *SIZE, generator=torch.Generator().manual_seed(0))
