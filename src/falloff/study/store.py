@@ -116,6 +116,16 @@ class Measuring:
         return _digest({"split": self.split, "decoder": dict(self.decoder), "threshold": self.threshold})
 
     @property
+    def title(self) -> str:
+        """What it is called in a table: the split, and the decoder where that is not the system's own."""
+        return " ".join([self.split, *(f"{option}={value}" for option, value in sorted(self.decoder.items()))])
+
+    @property
+    def code(self) -> str:
+        """The digest of the metrics and of the code that computes them."""
+        return _digest({name: _metric_code(name) for name in self.metrics})[:12]
+
+    @property
     def on_validation(self) -> Measuring:
         """What gives the threshold."""
         return replace(self, split="val", metrics=("threshold",), threshold="own")
