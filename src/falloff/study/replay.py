@@ -170,7 +170,7 @@ def row_word(old: Mapping[str, Any], new: Mapping[str, Any], noise: Mapping[str,
         return "identical"
     if all(d <= metric(name).tolerance for name, d in differences.items()):
         return "within tolerance"
-    near = all(difference(old[name], new.get(name, math.nan)) <= noise[name] for name in noise if name in old)
+    near = all(difference(_known(old, name), _known(new, name)) <= noise[name] for name in noise if name in old)
     return "within seed noise" if near else "different"
 
 
@@ -181,9 +181,10 @@ def seed_noise(table: pd.DataFrame, runs: int) -> dict[str, float]:
     level, found = 0.05 / max(1, runs * len(columns)), {}
     groups = [table["arm"], table["role"], table["trial"].fillna(-1)]
     for name in columns:
-        seeds = table[name].groupby(groups)
+        values = table.apply(_known, axis=1, column=name)
+        seeds = values.groupby(groups)
         freedom = int((seeds.count() - 1).clip(lower=0).sum())
-        squares = float(((table[name] - seeds.transform("mean")) ** 2).sum())
+        squares = float(((values - seeds.transform("mean")) ** 2).sum())
         found[name] = stats.t.ppf(1 - level / 2, freedom) * math.sqrt(2 * squares / freedom) if freedom else 0.0
     return found
 
@@ -196,6 +197,12 @@ def is_metric(column: str) -> bool:
 def metric(column: str) -> measures.Metric:
     """The metric that a column holds, of either split."""
     return measures.get(column.removeprefix("val_"))
+
+
+def _known(row: Mapping[str, Any], column: str) -> float:
+    """A number; where it was never reached, that at which the run ended without it."""
+    value, censored_at = row.get(column, math.nan), metric(column).censored_at
+    return row[censored_at] if censored_at and pd.isna(value) else value
 
 
 def difference(old: float, new: float) -> float:

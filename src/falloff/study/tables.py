@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from falloff import measures
 from falloff.project import written
 from falloff.run import Run
 from falloff.study.store import Measuring
@@ -73,7 +74,7 @@ class Tables:
                 prefix = {"choosing": "val_", "val": "val_"}.get(title, None if " " in title else "")
                 if prefix is not None:
                     row |= {prefix + metric: value for metric, value in found.items() if metric != "by"}
-            rows.append(row)
+            rows.append(row | measures.along(self.curves.get(key, []), measures.METRICS))
         return pd.DataFrame(rows)
 
     def measured(self) -> pd.DataFrame:
