@@ -109,7 +109,7 @@ def counted(words: Sequence[str]) -> str:
 
 
 def sample(name: str, tables: Tables) -> list[dict[str, Any]]:
-    """What is replayed of an experiment: its shortest run, and one of each arm that a claim rests on, the first seed."""
+    """What is replayed of an experiment: its shortest run, and the first seed of each arm that a claim rests on."""
     arms = [arm for arm in tables.arms if "failure" not in tables.runs[arm["key"]]]
     rests = set().union(*(claim.arms for claim in claims.load().values() if claim.experiment == name))
     chosen = {min(arms, key=lambda arm: tables.run(arm["key"]).steps)["key"]} if arms else set()

@@ -109,7 +109,7 @@ def score(rows: pd.DataFrame, criterion: str = CRITERIA[0]) -> pd.Series:
 
 
 def moved(space: Space, rows: pd.DataFrame) -> Space:
-    """The space of the second block: an axis at whose outer eighth the best of the first lies moves by half its length."""
+    """The space of the second block: an axis at whose edge the best of the first lies moves by half its length."""
     best = rows.loc[rows["trial"] == score(rows).index[0]].iloc[0].to_dict()
 
     def after(axis: Axis) -> Axis:
