@@ -135,7 +135,7 @@ def test_scenes_hold_as_many_digits_as_asked_as_far_apart_within_the_middle():
     images, points = digits.scenes("val", 32, size=128, digits=(3, 4), distance=20.0, within=64)
     assert images.shape[-2:] == (128, 128) and set(points.valid.sum(1).tolist()) == {3, 4}
     xy = points.xy[points.valid]
-    assert 38 <= float(xy.min()) and float(xy.max()) <= 128 - 1 - 38
+    assert float(xy.min()) >= 38 and float(xy.max()) <= 128 - 1 - 38
     apart = torch.cdist(points.xy, points.xy)[points.valid.all(1)]
     assert float(apart[:, ~torch.eye(4, dtype=torch.bool)].min()) >= 20.0
 
