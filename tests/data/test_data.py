@@ -5,8 +5,9 @@ import pytest
 import torch
 from scenes import set_arrays, write_set
 
-from falloff import data, sets
+from falloff import data, losses, sets
 from falloff.data import digits, npz
+from falloff.points import Points
 
 SPLITS = data.SPLITS
 
@@ -119,6 +120,15 @@ def test_the_first_images_keep_all_that_goes_with_them():
     first = dataset(mask=mask, sizes=sizes, swap=((0, 1),)).head(2)
     assert len(first.images) == len(first.points) == len(first.sizes) == 2 and first.swap == ((0, 1),)
     assert torch.equal(first.mask, mask[:2])
+
+
+def test_a_point_on_the_far_edge_of_a_smaller_picture_counts():
+    points = Points.from_lists([([[11.5, 8.5], [11.5, -0.5]], [0, 0]), ([[63.5, 63.5]], [0])])
+    one = data.Dataset("some", "val", torch.zeros(2, 1, 64, 64, dtype=torch.uint8), points, ("corner",),
+                       sizes=torch.tensor([[9, 12], [64, 64]]))
+    assert torch.equal(one.points.valid, points.valid) and (one.points.xy - points.xy).abs().max() < 1e-5
+    assert torch.equal(one.head(2).points.xy, one.points.xy)
+    assert losses.make("bce")(torch.zeros(2, 1, 64, 64), one.points, mask=one.mask, parts=True)["positives"] > 0
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,10 @@ class Dataset:
             height, width = self.sizes.view(-1, 2, 1, 1, 1).unbind(1)
             inside = (torch.arange(size[0])[:, None] < height) & (torch.arange(size[1]) < width)
             object.__setattr__(self, "mask", inside if self.mask is None else inside & self.mask)
+            # On the far edge of a picture, the nearest pixel of the image would be one beside the picture.
+            edge = (self.sizes.flip(1)[:, None] - 0.5).to(self.points.xy)
+            xy = self.points.xy.minimum(edge.nextafter(torch.zeros_like(edge)))
+            object.__setattr__(self, "points", dataclasses.replace(self.points, xy=xy))
         if self.mask is not None:
             column, row = (nearest_pixel(x, n) for x, n in zip(self.points.xy.unbind(-1), size[::-1], strict=True))
             counts = self.mask[torch.arange(count)[:, None], 0, row, column]
