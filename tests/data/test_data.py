@@ -59,6 +59,29 @@ def test_a_set_is_checked_whole_before_it_is_used(tmp_path, monkeypatch):
         data.check("absent")
 
 
+@pytest.mark.bad_input
+def test_what_is_no_set_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("FALLOFF_DATA", str(tmp_path / "sets"))
+    monkeypatch.chdir(tmp_path)
+    arrays = dict(np.load(write_set(tmp_path, "cells")))
+    (tmp_path / "cells" / "cells.csv").touch()
+    folder = "cells is a folder.* an .npz file is taken, too, which falloff.data.save writes"
+    for name in ("cells", tmp_path / "cells", str(tmp_path / "cells") + "/"):
+        with pytest.raises(FileNotFoundError, match=folder):
+            data.check(name)
+    for name, named in (
+        ("cells/cells.csv", "cells/cells.csv does not end in .npz"),
+        (tmp_path / "cells" / "Cells.npz", r"Cells.npz does not exist \(did you mean 'cells.npz'\?\)"),
+        ("digit", r"digit.npz does not exist \(did you mean 'digits'\?\)"),
+    ):
+        with pytest.raises(FileNotFoundError, match=named):
+            data.check(name)
+    for given in (arrays, arrays["images"], None, 3, ["cells.npz"]):
+        for use in (data.check, lambda name: data.load(name, "train")):
+            with pytest.raises(TypeError, match=f"path to its .npz file, got {type(given).__name__}; falloff"):
+                use(given)
+
+
 def test_a_set_that_was_mended_is_checked_anew(tmp_path, monkeypatch):
     monkeypatch.setenv("FALLOFF_DATA", str(tmp_path))
     write_set(tmp_path, "mended", visibility=np.zeros((40, 2)))
@@ -134,13 +157,15 @@ def test_a_point_on_the_far_edge_of_a_smaller_picture_counts():
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"mask": torch.ones(3, 1, 64, 64)}, r"some: mask must be bool \(3, 1, 64, 64\)"),
+        ({"mask": torch.ones(3, 1, 64, 64)}, r"some: mask must be bool \(3, 1, 64, 64\), got torch.float32"),
         ({"mask": torch.ones(3, 64, 64, dtype=torch.bool)}, "some: mask must be bool"),
         ({"sizes": torch.full((2, 2), 64)}, r"sizes must be \(3, 2\), got \(2, 2\)"),
-        ({"sizes": torch.full((3, 2), 65)}, "from 1 to the images"),
+        ({"sizes": torch.full((3, 2), 65)}, "image 0: sizes must be .* from 1 to the images"),
         ({"sizes": torch.full((3, 2), 6)}, "image 0, point 0 at .* lies outside its picture"),
-        ({"swap": ((0, 10),)}, "swap must name each class at most once"),
-        ({"swap": ((0, 1), (1, 2))}, "swap must name each class at most once"),
+        ({"swap": ((0, 10),)}, r"some: swap must be pairs of classes, integers in \[0, 10\), no class in two"),
+        ({"swap": ((0, 1), (1, 2))}, r"swap must be pairs .* got \[1, 2\] in \[\[0, 1\], \[1, 2\]\]"),
+        ({"swap": ((1, 1),)}, r"got \[1, 1\]"),
+        ({"images": torch.zeros(3, 1, 64, 64)}, r"some: images must be uint8 .*, got torch.float32 \(3, 1, 64, 64\)"),
     ],
 )
 @pytest.mark.bad_input
