@@ -31,6 +31,9 @@ def test_bad_arguments_of_load_are_named(tmp_path, monkeypatch):
         data.load("digits", "val", 8)
     with pytest.raises(ValueError, match=r"some .*size must be None, got 64"):
         data.load("some", "val", 64)
+    for split in (["train"], None, 0):
+        with pytest.raises(TypeError, match="split must be text, one of train, val, test or another"):
+            data.load("digits", split)
     for name in ("absent", "", "..", "../some", "some/some"):
         with pytest.raises(
             FileNotFoundError, match=r"no data set .* Known here: digits, (.+, )?some\. FALLOFF_DATA names"

@@ -154,14 +154,15 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, chang
 @pytest.mark.parametrize(
     ("argument", "value", "named"),
     [
-        ("classes", "cell", "classes must be a list of names, got 'cell'"),
-        ("classes", {0: "round"}, "classes must be a list of names, got {0: 'round'}"),
-        ("images", "pictures", "images must be a list with an entry for each picture, got 'pictures'"),
-        ("images", Path("pictures"), r"images must be a list .*, got PosixPath\('pictures'\)"),
-        ("images", {"a": np.zeros((99, 99))}, "images must be a list .*, got .{,60}$"),
-        ("points", None, "points must be a list .*, got None"),
-        ("split", "train", "split must be a list with an entry for each picture, or shares by name, got 'train'"),
-        ("group", "patient", "group must be a list .*, got 'patient'"),
+        ("classes", "cell", "classes must be a list of names, got str 'cell'"),
+        ("classes", {0: "round"}, "classes must be a list of names, got dict {0: 'round'}"),
+        ("classes", {"round", "long"}, "classes must be a list of names, got set"),  # in another order each time
+        ("images", "pictures", "images must be a list with an entry for each picture, got str 'pictures'"),
+        ("images", Path("pictures"), r"images must be a list .*, got PosixPath PosixPath\('pictures'\)"),
+        ("images", {name: np.zeros((99, 99)) for name in "abcdefgh"}, "images must be a list .*, got dict [^$]{,80}$"),
+        ("points", None, "points must be a list .*, got NoneType None"),
+        ("split", "train", "split must be a list with an entry for each picture, or shares by name, got str 'train'"),
+        ("group", "patient", "group must be a list .*, got str 'patient'"),
         ("path", None, "path to its .npz file, got NoneType"),
     ],
 )
@@ -197,6 +198,9 @@ PALETTE = Image.fromarray(np.zeros((9, 12), np.uint8)).convert("P")
         ("images", changed(pictures(*[(9, 12)] * 4), 2, torch.zeros(9, 12, requires_grad=True)), ": .*detach"),
         ("images", changed(pictures(*[(9, 12)] * 4), 2, np.zeros((9, 12, 4), np.uint8)), "has four channels and is"),
         ("points", changed(some()["points"], 2, [[1, 1], ["a", 2]]), ": points must be numbers"),
+        ("images", changed(pictures(*[(9, 12)] * 4), 2, np.zeros((9, 12, 2))), ".*leave out the second channel"),
+        ("points", changed(some()["points"], 2, [5, 6, 2, 1, 2, 0]), r": points .* got \(6,\); COCO's third number"),
+        ("points", changed(some()["points"], 2, [[1, 1, 3, 4]]), r": points .* got \(1, 4\); Points.from_boxes"),
         ("points", changed(some()["points"], 2, None), r": points must be \(n, 2\), .* got None"),
         ("points", changed(some()["points"], 2, [[1, 1], [8.0, 11.0]]), r", point 1 at \[8.0, 11.0\].* y come before"),
         ("labels", changed(some()["labels"], 2, ["round", "lung"]), r", point 1 has label 'lung', .* you mean 'long'"),

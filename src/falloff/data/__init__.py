@@ -44,9 +44,11 @@ def load(name: str | Path, split: str, size: int | None = None) -> Dataset:
     Raises:
         ValueError: an unknown split, a size that the set cannot have, a file that is not as it must be.
         FileNotFoundError: no set of that name.
-        TypeError: neither a name nor a path.
+        TypeError: neither a name nor a path, a split that is no text.
     """
     name = sets.anywhere(name)
+    if not isinstance(split, str):
+        raise TypeError(f"split must be text, one of {', '.join(SPLITS)} or another that the set has, got {split!r}")
     return _load(name, split, size, sets.digest(name))
 
 

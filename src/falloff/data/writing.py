@@ -17,6 +17,10 @@ from falloff.project import written
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 MODES = ("1", "L", "I", "F", "I;16", "RGB", "RGBA")  # of PIL, in which a pixel's number says how bright it is
+HINTS = {  # of so many numbers where a point has two
+    3: "; COCO's third number goes into visibility: Points.from_coco reads its annotations",
+    4: "; Points.from_boxes gives the centres or corners of boxes",
+}
 Each = Iterable[Any]  # something of each picture
 
 
@@ -125,8 +129,8 @@ def save(
 
 
 def _listed(name: str, given: Any, what: str) -> list[Any]:
-    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
-        raise TypeError(f"{name} must be a list {what}, got {reprlib.repr(given)}")
+    if isinstance(given, (str, bytes, Mapping, set, frozenset)) or not isinstance(given, Iterable):
+        raise TypeError(f"{name} must be a list {what}, got {type(given).__name__} {reprlib.repr(given)[:80]}")
     return list(given)
 
 
@@ -150,6 +154,8 @@ def _filled_up(path: Path, images: list[Any], mask: list[Any] | None, told: Mapp
         hint = ""
         if picture.ndim == 0:
             hint = f", {reprlib.repr(image)}: was it read, as by skimage.io.imread?"
+        elif channels == (2,):
+            hint = ": leave out the second channel, which says how opaque a pixel is"
         elif picture.ndim == 3 and picture.shape[0] in (1, 3, 4):
             hint = ": do the channels come first?"
         npz.require(path, picture.ndim in (2, 3) and channels in ((), (1,), (3,), (4,)) and picture.size > 0,
@@ -180,9 +186,9 @@ def _placed(path: Path, of_each: Mapping[str, list[Any]], names: list[str], told
         place = npz.place(told, index)
         xy = _array(path, place, "points", given, np.float32)
         xy = xy if xy.size else xy.reshape(0, 2)
-        hint = "; COCO's third number goes into visibility: Points.from_coco reads its annotations"
+        hint = HINTS.get(xy.shape[-1] if xy.ndim == 2 else 3 * (xy.ndim == 1 and len(xy) % 3 == 0), "")
         npz.require(path, xy.ndim == 2 and xy.shape[1] == 2, f"{place}: points must be (n, 2), x then y, [] without "
-                    f"any, got {xy.shape if xy.ndim else reprlib.repr(given)}{hint * (xy.shape[-1:] == (3,))}")
+                    f"any, got {xy.shape if xy.ndim else reprlib.repr(given)}{hint}")
         places.append(xy)
     if "labels" not in of_each and len(names) > 1 and {len(xy) for xy in places} != {len(names)}:
         npz.refuse(path, "labels must say the class of each point, unless each picture has one point of each of the "
