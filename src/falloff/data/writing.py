@@ -117,8 +117,8 @@ def save(
         told["split"] = _drawn(path, shares, count, groups, seed)
     arrays = told | _filled_up(path, of_each["images"], of_each.get("mask"), told)
     arrays |= _placed(path, of_each, names.tolist(), told) | {"names": names}
-    if len(swap):
-        arrays["swap"] = np.array(swap)
+    if pairs := _listed("swap", swap, "of pairs of classes"):
+        arrays["swap"] = _array(path, "swap", "pairs of classes", pairs)
     if groups is not None:
         arrays["group"] = groups
     stored: dict[str, Any] = npz.checked(path, arrays)
@@ -190,9 +190,10 @@ def _placed(path: Path, of_each: Mapping[str, list[Any]], names: list[str], told
         npz.require(path, xy.ndim == 2 and xy.shape[1] == 2, f"{place}: points must be (n, 2), x then y, [] without "
                     f"any, got {xy.shape if xy.ndim else reprlib.repr(given)}{hint}")
         places.append(xy)
-    if "labels" not in of_each and len(names) > 1 and {len(xy) for xy in places} != {len(names)}:
-        npz.refuse(path, "labels must say the class of each point, unless each picture has one point of each of the "
-                   f"{len(names)} classes, NaN where it is not labelled")
+    for index, xy in enumerate(places):
+        npz.require(path, "labels" in of_each or len(names) in (1, len(xy)), "labels must say the class of each point, "
+                    f"unless each picture has one point of each of the {len(names)} classes, NaN where it is not "
+                    f"labelled; {npz.place(told, index)} has {len(xy)}")
     shape = len(places), max(len(xy) for xy in places)
     arrays = {"points": np.full((*shape, 2), np.nan, np.float32), "visibility": np.zeros(shape, np.float32)}
     if "labels" in of_each:
@@ -232,7 +233,7 @@ def _drawn(
     sizes = np.bincount(of_picture)
     what = "pictures" if groups is None else "groups"
     npz.require(path, len(sizes) >= len(shares) > 0, f"split must name at least one split and at most as many as there "
-                f"are {what}, {len(sizes)}; got {', '.join(shares) or 'none'}")
+                f"are {what}, {len(sizes)}; got {', '.join(map(str, shares)) or 'none'}")
     order = np.random.default_rng(seed).permutation(len(sizes))
     order = order[np.argsort(-sizes[order], kind="stable")]
     lacks = {name: share / sum(shares.values()) * count for name, share in shares.items()}
