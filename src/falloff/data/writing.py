@@ -29,7 +29,7 @@ def save(
     *,
     images: Each,
     points: Each | Points,
-    classes: Sequence[str],
+    classes: Sequence[str | bytes],
     labels: Each | None = None,
     visibility: Each | None = None,
     split: Each | Mapping[str, float] = SHARES,
@@ -52,7 +52,7 @@ def save(
         points: for each picture ``(n, 2)``, x then y in pixels, an integer being a pixel's centre; NaN for one that is
             not labelled. Or :class:`~falloff.points.Points` of all pictures, whose label and ``extra["visibility"]``
             are written; of what else they carry a warning says that it is not.
-        classes: what they are called.
+        classes: what they are called, each name once; bytes are UTF-8.
         labels: for each picture ``n`` classes, whole numbers from 0 or names. None where there is one class alone, or
             where point ``k`` of each picture is of class ``k``.
         visibility: for each picture ``n`` numbers, above 0 where a point is labelled; None is 1 for all but NaN.
@@ -70,7 +70,7 @@ def save(
 
     Example:
         >>> from falloff import data
-        >>> pictures = [np.zeros((20, 30 + k), np.uint8) for k in range(10)]
+        >>> pictures = [np.full((20, 30 + k), 50, np.uint8) for k in range(10)]
         >>> cells = [[[3.0, 4.5], [12.0, 9.0]], [[25.0, 7.0]]] * 5
         >>> kinds = [[0, 1], [1]] * 5
         >>> patients = [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
