@@ -4,6 +4,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -142,10 +143,30 @@ def test_joining_carries_every_array_and_pads_widths_with_ones(sigma):
 @pytest.mark.bad_input
 def test_batches_that_do_not_carry_the_same_are_not_joined():
     points = some()
-    for batches_ in ([], [points, Points(points.xy, points.label, points.valid)],
-                     [points, some(torch.ones(2, 3, 2))]):
-        with pytest.raises(ValueError, match="batches must be some that all carry the same arrays"):
+    bare = Points(points.xy, points.label, points.valid)
+    for batches_, named in (
+        ([], "got none"),
+        ([points, points, bare], r"as 'score', batches\[2\] has nothing, batches\[0\] shape \(batch, points\)"),
+        ([points, some(torch.ones(2, 3, 2))], r"as 'sigma', batches\[1\] has shape \(batch, points, 2\) on cpu"),
+        ([points, replace(points, extra={})], r"as 'size', batches\[1\] has nothing, batches\[0\] shape"),
+        ([bare, replace(bare, extra={"seen": points.valid})], r"as 'seen', batches\[1\] has shape .*\[0\] nothing"),
+    ):
+        with pytest.raises(ValueError, match=f"batches must be some that all carry the same arrays.*{named}"):
             Points.cat(batches_)
+    with pytest.raises(TypeError, match=r"batches\[1\] must be falloff.points.Points, got tuple"):
+        Points.cat([points, (points.xy, points.label)])
+
+
+@pytest.mark.bad_input
+def test_samples_that_do_not_carry_the_same_are_named_with_their_number():
+    people = [{"keypoints": [1, 2, 2], "area": 4.0}] * 2 + [{"keypoints": [1, 2, 2]}]
+    samples = [(torch.rand(1, 4, 4), Points.from_coco([[person]], 1)) for person in people]
+    with pytest.raises(ValueError, match=r"as 'scale', samples\[2\] has nothing, samples\[0\] shape \(batch, points\)"):
+        collate(samples)
+    with pytest.raises(ValueError, match=r"as 'scale', images\[2\] has nothing"):
+        Points.stack([points for _, points in samples])
+    with pytest.raises(TypeError, match=r"samples\[1\] must be falloff.points.Points, got NoneType"):
+        collate([samples[0], (samples[1][0], None)])
 
 
 def test_at_a_stride_pixels_and_lengths_are_those_of_the_map():
@@ -444,6 +465,24 @@ def test_lengths_are_resized_each_along_its_axis():
     assert torch.equal(points.scale(0.25).xy, points.at_stride(4).xy)
 
 
+@pytest.mark.bad_input
+def test_a_matrix_is_taken_with_its_last_row_or_without_as_a_tensor_an_array_or_lists():
+    points, half = rich(torch.rand(2, 3) + 1), [[0.0, -1.0, 9.0], [1.0, 0.0, 0.5]]
+    whole = torch.tensor([*half, [0.0, 0.0, 1.0]])
+    expected = points.affine(torch.tensor(half), (20, 20))
+    assert torch.equal(expected.xy[0, 0], torch.tensor([7.0, 1.5]))  # (1, 2)
+    noisy = whole + torch.tensor([[0.0], [0.0], [1e-8]])  # as an inverse leaves it
+    for matrix in (half, np.array(half), whole, whole.numpy(), whole.tolist(), whole.double(), whole.expand(2, 3, 3),
+                   whole.expand(2, 3, 3).numpy(), torch.tensor(half).expand(2, 2, 3), noisy):
+        moved = points.affine(matrix, (20, 20))
+        assert all(torch.equal(part, moved._arrays()[name]) for name, part in expected._arrays().items())
+    volume = Points(torch.ones(1, 1, 3), torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1, dtype=torch.bool))
+    assert volume.affine(torch.diag(torch.tensor([2.0, 3.0, 4.0, 1.0])), (9, 9, 9)).xy.tolist() == [[[2, 3, 4]]]
+    for wrong in ("ab", [[1, None, 0]] * 2, {"a": 1}):
+        with pytest.raises((TypeError, ValueError), match="matrix must be"):
+            points.affine(wrong, (20, 20))
+
+
 def test_a_turn_carries_covariances_and_boxes_as_numpy_has_them():
     generator = np.random.default_rng(0)
     linear = generator.normal(size=(2, 2, 2)) * 0.4 + np.eye(2)
@@ -491,7 +530,10 @@ def test_no_image_is_a_batch_too_and_a_batch_is_walked_image_by_image():
 @pytest.mark.parametrize(("index", "error", "named"), [
     (2, IndexError, "there is no image 2: points hold 2"),
     (-3, IndexError, "there is no image -3"),
-    ([5], IndexError, "index 5 is out of bounds"),
+    ([5], IndexError, "there is no image 5: points hold 2"),
+    (torch.tensor([1, 7]), IndexError, "there is no image 7: points hold 2"),
+    (torch.tensor(7), IndexError, "there is no image 7: points hold 2"),
+    (np.array([0, -3]), IndexError, "there is no image -3: points hold 2"),
     (torch.tensor([True]), IndexError, r"must have the shape \(2,\), got \(1,\)"),
     (torch.ones(2, 3, dtype=torch.bool), IndexError, r"where\(\) takes one of points"),
     ((0, 1), TypeError, "images must be an integer, a slice"),
@@ -524,12 +566,47 @@ def test_arrays_that_were_flipped_are_taken():
     assert points.to_lists() == [([[3.0, 4.0], [1.0, 2.0]], [1, 0])]
 
 
+def test_columns_of_a_table_are_taken_for_arrays():
+    table = pd.DataFrame({"x": [1.0, 3.0], "y": [2.0, 4.0], "kind": [1, 0]}, index=[7, 9])
+    points = Points.from_lists([(table[["x", "y"]], table["kind"])])
+    assert points.to_lists() == [([[1.0, 2.0], [3.0, 4.0]], [1, 0])]
+
+
+TABLE = pd.DataFrame({"x": [1.0], "y": [2.0]})
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("make", "named"), [
+    (lambda: Points.from_lists(TABLE), "images must be a list with an entry for each image, got DataFrame"),
+    (lambda: Points.from_lists({0: ([[1, 2]], [0])}), "images must be a list with an entry for each image, got dict"),
+    (lambda: Points.from_lists(TABLE["x"]), "images must be a list with an entry for each image, got Series"),
+    (lambda: Points.from_lists(7), "images must be a list with an entry for each image, got int"),
+    (lambda: Points.from_lists([{"xy": [[1, 2]], "label": [0]}]), r"image 0 must be a tuple \(xy, label\).* got dict"),
+    (lambda: Points.from_lists([([[1, 2]], [0]), TABLE]), "image 1 must be a tuple .* got DataFrame"),
+    (lambda: Points.from_lists([([[1, 2]], [0])], weight=2.0), "weight must be a list with an entry for each image"),
+    (lambda: Points.from_lists([([[1, 2]], [0])], sigma={0: [1.0]}), "sigma must be a list with .* got dict"),
+    (lambda: Points.from_boxes({0: [[0, 0, 1, 1]]}, [[0]]), "boxes must be a list with an entry for each image"),
+    (lambda: Points.from_boxes([[[0, 0, 1, 1]]], 0), "labels must be a list with an entry for each image, got int"),
+    (lambda: Points.from_coco([[PERSON, "a"]], 3), "image 0, annotation 1 must be a dict as in COCO's file, got 'a'"),
+    (lambda: Points.from_coco(7, 3), "images must hold a list of annotations for each image, got 7"),
+    (lambda: Points.from_coco([[{**PERSON, "area": "big"}]], 3), "image 0, annotation 0: area must be a number"),
+    (lambda: Points(np.zeros((1, 1, 2)), GOOD["label"], GOOD["valid"]), "xy must be a torch.Tensor, got ndarray; "),
+    (lambda: Points(GOOD["xy"], None, GOOD["valid"]), "label must be a torch.Tensor, got NoneType"),
+    (lambda: Points(**GOOD, extra=[1]), "extra must be a dict of tensors, got list"),
+    (lambda: Points(**GOOD, extra={"size": np.ones((2, 3, 2))}), "size must be a torch.Tensor, got ndarray"),
+])
+def test_what_is_no_list_for_each_image_or_no_tensor_is_named(make, named):
+    with pytest.raises(TypeError, match=named):
+        make()
+
+
 @pytest.mark.bad_input
 @pytest.mark.parametrize(("images", "options", "named"), [
     ([([[1, 2]], [0]), ([[None, 2]], [0])], {}, "image 1: xy must be numbers"),
     ([([[1, 2]], [0]), ([[1, 2]], ["nose"])], {}, "image 1: label must be numbers"),
+    ([({"x": 1}, [0])], {}, "image 0: xy must be numbers"),
     ([([[1, 2]], [0])], {"sigma": [[1.0, 2.0]]}, r"image 0: 1 positions .* got sigma \(2,\)"),
-    ([([[1, 2]], [0])], {"weight": 2.0}, "weight must hold the values of each of 1 images, got 2.0"),
+    ([([[1, 2]], [0])], {"weight": [2.0, 1.0]}, "weight must hold the values of each of 1 images, got"),
     ([([[10, 20, 2], [30, 40, 1]], [0, 1])], {}, "Points.from_coco"),
     ([([], []), (np.array([[10, 20, 2], [0, 0, 0]]), [0, 1])], {}, "Points.from_coco"),
 ])
@@ -646,6 +723,8 @@ def test_coco_key_points_become_points_of_their_kinds():
     ([[], [{"keypoints": [1, 2, 0.7]}]], 1, ValueError, "image 1, annotation 0, key point 0: v must be .* got 0.7"),
     ([[{"keypoints": [1, "2", 2]}]], 1, TypeError, "image 0, annotation 0: keypoints must be numbers"),
     ([], 1, ValueError, "at least one"),
+    ([[], [PERSON, {**PERSON, "area": -1}]], 3, ValueError, "image 1, annotation 1: area must be finite and at"),
+    ([[{"keypoints": [1, 2, 2], "bbox": [1, 2]}]], 1, ValueError, r"image 0, annotation 0: bbox must be \(x, y, w.*"),
 ])
 def test_annotations_of_the_wrong_kind_are_named(images, kinds, error, named):
     with pytest.raises(error, match=named):
@@ -699,7 +778,26 @@ def test_boxes_of_the_wrong_kind_are_named(boxes, labels, options, named):
     (lambda points: points.where(torch.ones(3, dtype=torch.bool)), r"kept must be a bool tensor \(2, 3\)"),
     (lambda points: points.where(points.xy[..., 0]), "kept must be a bool tensor"),
     (lambda points: Points(points.xy, points.label, points.valid).corners(), "points must carry 'size' in extra"),
-    (lambda points: points.affine(torch.eye(2), (8, 8)), r"matrix must be \(2, 2, 3\)"),
+    (lambda points: points.affine(torch.eye(2), (8, 8)), r"matrix must be \(2, 3\), \(3, 3\), \(2, 2, 3\) or"),
+    (lambda points: points.affine(torch.eye(3).expand(3, 3, 3), (8, 8)), r"or \(2, 3, 3\), got \(3, 3, 3\)"),
+    (lambda points: points.affine(torch.eye(3), 8), r"size must be \(height, width\) in pixels, .* got 8"),
+    (lambda points: points.affine(np.diag([1.0, 1.0, 2.0]), (8, 8)), r"must be affine, .* got \[0.0, 0.0, 2.0\]"),
+    (lambda points: points.affine([[1, 0, 0], [0, 1, 0], [0.002, 0, 1]], (8, 8)), r"matrix must be affine, .* image 0"),
+    (lambda points: points.affine(torch.stack([torch.eye(3), torch.eye(3).T + torch.eye(3)[[1, 0, 0]]]), (8, 8)),
+     "matrix must be affine, .* for image 1"),
+    (lambda points: points.inside(32), r"size must be \(height, width\) in pixels, each above 0, got 32"),
+    (lambda points: points.inside((True, 32)), r"size must be \(height, width\)"),
+    (lambda points: points.inside((math.nan, 32)), r"size must be \(height, width\)"),
+    (lambda points: points.inside("ab"), r"size must be \(height, width\)"),
+    (lambda points: points.inside((8, 8), True), "classes must be an integer above 0, got True"),
+    (lambda points: points.check_inside(32, 3), r"size must be \(height, width\)"),
+    (lambda points: points.at_stride(1e-30), "stride must be from 1e-06 to 1e\\+06, got 1e-30"),
+    (lambda points: points.at_stride(1e30), "stride must be from 1e-06 to 1e\\+06, got 1e\\+30"),
+    (lambda points: points.at_stride(math.inf), "stride must be finite and above 0, got inf"),
+    (lambda points: points.at_stride(math.nan), "stride must be finite and above 0, got nan"),
+    (lambda points: points.scale((1, 1e-9)), "factor must be from 1e-06"),
+    (lambda points: points.above(math.nan), "threshold must be a number, got nan"),
+    (lambda points: points.flip(9, swap=[(0.5, 1)]), "swap must be pairs"),
 ])
 def test_changes_that_cannot_be_made_are_named(change, named):
     with pytest.raises(ValueError, match=named):

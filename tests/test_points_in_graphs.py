@@ -60,6 +60,17 @@ def test_what_is_wrong_with_points_made_in_a_graph_is_found_where_they_are_first
         made(torch.zeros(1, 2, 2), label - 1).extent  # noqa: B018
 
 
+def test_a_compiled_affine_drops_the_points_of_a_perspective_which_an_eager_one_refuses():
+    def moved(matrix):
+        return rich().affine(matrix, (12, 12)).valid
+
+    matrices = torch.eye(3).repeat(2, 1, 1)
+    compiled = torch.compile(moved, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(matrices), rich().valid)
+    matrices[1, 2, 0] = 0.01
+    assert torch.equal(compiled(matrices), rich().valid & torch.tensor([[True], [False]]))
+
+
 @pytest.mark.parametrize("sigma", SIGMAS)
 @pytest.mark.parametrize("change", [name for name in CHANGES if name != "corners"])
 def test_a_compiled_change_is_the_eager_one(change, sigma):

@@ -82,10 +82,43 @@ def test_one_peak_a_map_is_measured_as_key_points(after):
     assert 0 <= names["pck"] <= 1 and 0 < names["nme"] < float("inf")
 
 
+def test_several_animals_are_matched_and_taken_apart(after):
+    names = after["Points back from a net"]
+    labelled, animals = names["labelled"], names["animals"]
+    assert 0 <= names["ap"] <= 1
+    assert torch.equal(names["first"].valid, labelled.valid)  # one animal a picture in the page's own file
+    assert animals.extra["keypoints"].shape == (2, 1, 3, 2)
+    assert torch.equal(animals.extra["scale"], labelled.extra["scale"].amax(1, keepdim=True))
+
+
 def test_lightning_and_accelerate_train_the_net(after):
     weights = [after[section]["net"] for section in ("Lightning", "accelerate")]
     assert weights[0] is weights[1]
-    assert after["Lightning"]["trainer"].global_step == 2
+
+
+def test_lightning_accumulates_steps_and_keeps_the_best_net(after):
+    names = after["Lightning"]
+    assert names["usual"] == names["steady"].normalizer == 5
+    assert names["keep"].best_model_path.endswith("best.ckpt")
+    assert names["keep"].best_model_score == pytest.approx(names["keep"].best_k_models.popitem()[1])
+    assert [part.shape for part in names["best"].net.parameters()] == [part.shape for part in names["net"].parameters()]
+
+
+def test_accumulated_parts_and_their_number_are_the_step_of_a_whole_batch(after):
+    names = after["Lightning"]
+    net, points, images = names["net"].cpu(), names["points"], names["images"]
+    loss = losses.make("distance-aware", sigma=1.5, normalizer=names["usual"] / 2)  # of a picture: a part has one
+    parts = [loss(net(images[n:n + 1]), points[n]) for n in range(2)]
+    torch.testing.assert_close(sum(parts) / 2, names["loss"](net(images), points))
+
+
+def test_labels_stay_whole_where_lightning_halves_a_batch(after):
+    names = after["Lightning"]
+    assert {part.dtype for part in names["halved"].net.parameters()} == {torch.bfloat16}
+    assert all(part.isfinite().all() for part in names["halved"].net.parameters())
+    (found, labelled), = names["halved"].seen
+    assert labelled.xy.dtype == found.xy.dtype == torch.float32
+    assert sorted(labelled.xy[labelled.valid].tolist()) == sorted(names["points"].xy[names["points"].valid].tolist())
 
 
 def test_an_accumulated_step_is_that_of_the_whole_batch(after):
@@ -102,13 +135,18 @@ def test_an_accumulated_step_is_that_of_the_whole_batch(after):
 def test_two_processes_step_as_one_on_the_whole_batch(tmp_path):
     scripts = {match[1]: block for block in BLOCK.findall(TEXT) if (match := SCRIPT.match(block))}
     assert list(scripts) == ["ddp.py"]
-    script = scripts["ddp.py"] + (
+    last = "distributed.destroy_process_group()\n"
+    assert scripts["ddp.py"].endswith(last)
+    script = scripts["ddp.py"].removesuffix(last) + (
         "step = net.module\n"
         "gradient = step.weight.grad.clone()\n"
         "step.zero_grad()\n"
         "loss(step(images), points).backward()\n"
         "assert (gradient - step.weight.grad).norm() < 1e-6 * step.weight.grad.norm()\n"
-    )
+        "everywhere = [None, None]\n"
+        "distributed.all_gather_object(everywhere, mine)\n"
+        "assert Points.cat(everywhere).to_lists() == points.to_lists()\n"
+    ) + last
     (tmp_path / "ddp.py").write_text(script, encoding="utf-8")
     started = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "ddp.py"]
     done = subprocess.run(started, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True,
@@ -122,28 +160,50 @@ def test_what_does_not_count_changes_nothing(after):
     assert sorted(names["half"].weight.flatten().tolist()) == [0.0, 0.5, 1.0, 1.0, 1.0, 1.0]
 
 
-def test_a_head_at_a_stride_decodes_to_pixels_of_the_picture(after):
-    names = after["Stride and offsets"]
-    assert names["maps"].shape == (2, 3, 16, 16) and names["value"].requires_grad
-    assert names["found"].xy.max() > 16
+def test_a_mask_of_pictures_fits_the_maps_at_a_stride(after):
+    names = after["What does not count"]
+    mask = torch.ones(2, 1, 64, 64, dtype=torch.bool)
+    mask[0, :, :, 48:] = False
+    assert torch.equal(heatmaps.counted(mask, 4), mask[:, :, ::4, ::4])
+    maps = torch.randn(2, 3, 16, 16)
+    value = names["loss"](maps, names["labelled"], mask=heatmaps.counted(mask, 4), stride=4)
+    maps[0, :, :, 12:] += 1
+    assert names["loss"](maps, names["labelled"], mask=heatmaps.counted(mask, 4), stride=4) == value
 
 
-def test_points_follow_a_picture_that_is_resized_and_padded(after):
+def test_a_net_at_a_stride_finds_boxes_in_pixels_of_the_picture(after):
+    names = after["Stride, offsets and sizes of boxes"]
+    assert names["maps"].shape == (2, 1, 16, 16) and names["value"].requires_grad
+    torch.testing.assert_close(names["boxes"].xy, names["placed"].xy)
+    assert names["boxes"].xy.max() > 16 and 0 <= names["ap"] <= 1
+    wanted, at_pixels = names["wanted"], names["at_pixels"]
+    sizes, pixel = torch.zeros(2, 2, 16, 16), wanted.at_stride(4).xy.round().long()
+    for picture, (x, y) in enumerate(pixel[:, 0].tolist()):
+        sizes[picture, :, y, x] = wanted.extra["size"][picture, 0] / 4
+    assert losses.at_points(sizes, wanted, "size", stride=4) == 0
+    assert torch.equal(4 * at_pixels(sizes, pixel), wanted.extra["size"])
+
+
+def test_points_follow_pictures_that_are_made_one_size(after):
     names = after["Pictures of several sizes"]
-    follow, mask = names["follow"], names["mask"]
-    found = decode.peaks(names["padded"], per_class=True, refine="log-parabola")
-    distance = torch.cdist(follow.xy, found.xy).amin(-1)[follow.valid]
-    assert distance.max() < 0.1
-    assert torch.equal(follow.extra["scale"], 0.75 * names["labelled"].extra["scale"])
-    assert not mask[:, :, :, :8].any() and not mask[:, :, 52:].any() and mask[:, :, 4:52, 8:56].all()
+    mask, cut, labelled = names["mask"], names["cut"], names["labelled"]
+    assert mask.shape == (2, 1, 64, 64) and mask[0, 0].all(1).sum() == 48 and mask[1, 0].all(0).sum() == 56
+    assert torch.equal(labelled.extra["scale"][:1], cut[0].extra["scale"])  # the longer side was right
+    for old in ((96, 80), (50, 40), (41, 64)):
+        points = Points.from_lists([([[20.3, 15.2], [10, 30.6]], [0, 1])])
+        picture = heatmaps.render(points, old, 2, sigma=4)[0]
+        filled, follow, kept = names["fitted"](picture, points)
+        found = decode.peaks(filled[None], per_class=True, refine="log-parabola", mask=kept[None])
+        torch.testing.assert_close(follow.xy, found.xy, rtol=0, atol=0.1)
 
 
 def test_points_stay_on_what_kornia_moves(after):
     names = after["Augmentation"]
+    assert names["size"] == (48, 48) and names["moved"].extra.keys() == names["labelled"].extra.keys()
     points = Points.from_lists([([[25, 30], [40, 20]], [0, 0]), ([[30, 38]], [0])])
     torch.manual_seed(1)
     moved_pictures = names["augment"](heatmaps.render(points, (64, 64), 1, sigma=3))
-    moved = points.affine(names["augment"].transform_matrix[:, :2], (64, 64))
+    moved = points.affine(names["augment"].transform_matrix[:, :2], (48, 48))
     found = decode.peaks(moved_pictures, count=2, threshold=0.5, refine="log-parabola")
     assert moved.valid.tolist() == found.valid.tolist() == points.valid.tolist()
     assert not torch.allclose(moved.xy, points.xy, atol=1.0)
@@ -164,10 +224,12 @@ def test_what_is_saved_comes_back(after):
 
 def test_the_exported_decoder_gives_the_same_points(after):
     names = after["ONNX, with the decoder"]
-    xy, score = (part.detach() for part in names["Exported"]().eval()(names["images"]))
-    torch.testing.assert_close(torch.from_numpy(names["score"]), score, rtol=0, atol=1e-5)
-    sure = score > 0.1  # where a kind is not in the picture, the map is flat
-    assert sure.sum() >= 4
-    torch.testing.assert_close(torch.from_numpy(names["xy"])[sure], xy[sure], rtol=0, atol=1e-3)
+    xy, label, score, valid = (part.detach() for part in names["Exported"]().eval()(names["images"]))
+    assert valid.sum() >= 4 and names["xy"].shape == (2, 5, 2)
+    assert names["valid"].tolist() == valid.tolist()
+    assert names["label"][names["valid"]].tolist() == label[valid].tolist()
+    torch.testing.assert_close(torch.from_numpy(names["score"])[valid], score[valid], rtol=0, atol=1e-5)
+    torch.testing.assert_close(torch.from_numpy(names["xy"])[valid], xy[valid], rtol=0, atol=1e-3)
+    assert names["seen"].tolist() == names["xy"][0][names["valid"][0]].tolist()
     one, = names["session"].run(["xy"], {"images": names["images"][:1].numpy()})
-    assert one.shape == (1, 3, 2)
+    assert one.shape == (1, 5, 2)

@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 
 def is_number(value: object) -> bool:
-    """Whether this is a real number, Python's or NumPy's; a bool is none."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    """Whether this is one real number, as :func:`plain` gives it; a bool is none."""
+    return isinstance(one := plain(value), Real) and not isinstance(one, bool)
 
 
 def plain(value: Any) -> Any:
@@ -29,31 +29,59 @@ def plain(value: Any) -> Any:
 
     A compiler takes NumPy's for arrays, and JSON for nothing at all. Anything else stays what it is.
     """
+    if type(value) in (int, float):  # a compiler cannot ask a number that changes from call to call for its axes
+        return value
     single = getattr(value, "ndim", None) == 0 and not getattr(value, "requires_grad", False)
     return value.item() if single else value
 
 
+def numbers(value: Any) -> tuple[Any, ...] | None:
+    """What a tuple, a list, or an array or tensor of one axis holds, each :func:`plain`; None for all else."""
+    listed = value.tolist() if getattr(value, "ndim", None) == 1 else value
+    return tuple(map(plain, listed)) if isinstance(listed, (tuple, list)) else None
+
+
 def is_whole(value: object) -> bool:
-    """Whether this is an integer, Python's or NumPy's; a bool is none."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    """Whether this is one integer, as :func:`plain` gives it; a bool is none."""
+    return isinstance(one := plain(value), Integral) and not isinstance(one, bool)
 
 
-def check_number(name: str, value: object) -> None:
-    """Raise TypeError unless ``value`` is a number."""
+def _check_real(name: str, value: object) -> None:
     if not is_number(value):
         raise TypeError(f"{name} must be a number, got {value!r}")
 
 
+def check_number(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a number, which may be infinite."""
+    _check_real(name, value)
+    if value != value:
+        raise ValueError(f"{name} must be a number, got nan")
+
+
+def check_finite_number(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a finite number."""
+    _check_real(name, value)
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+
+
 def check_positive(name: str, value: Any) -> None:
     """Raise unless ``value`` is a finite number above 0."""
-    check_number(name, value)
+    _check_real(name, value)
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be finite and above 0, got {value!r}")
 
 
+def check_ratio(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a ratio of two lengths in pixels, from one to a million to a million to one."""
+    check_positive(name, value)
+    if not 1e-6 <= value <= 1e6:
+        raise ValueError(f"{name} must be from 1e-06 to 1e+06, got {value!r}")
+
+
 def check_at_least_zero(name: str, value: Any) -> None:
     """Raise unless ``value`` is a finite number of at least 0."""
-    check_number(name, value)
+    _check_real(name, value)
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be finite and at least 0, got {value!r}")
 
@@ -67,7 +95,7 @@ def check_above(name: str, value: Any, bound: float) -> None:
 
 def check_share(name: str, value: Any) -> None:
     """Raise unless ``value`` is a number in [0, 1]."""
-    check_number(name, value)
+    _check_real(name, value)
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must be in [0, 1], got {value!r}")
 
@@ -85,9 +113,9 @@ def check_whole(name: str, value: Any, least: int) -> None:
 
 
 def check_size(name: str, value: Any) -> None:
-    """Raise ValueError unless ``value`` is a tuple or list of two or three integers above 0."""
-    fits = isinstance(value, (tuple, list)) and len(value) in (2, 3)
-    if not (fits and all(is_whole(n) and n > 0 for n in value)):
+    """Raise ValueError unless ``value`` is two or three integers above 0, as :func:`numbers` takes them."""
+    lengths = numbers(value) or ()
+    if len(lengths) not in (2, 3) or not all(is_whole(n) and n > 0 for n in lengths):
         raise ValueError(f"{name} must be (height, width) or (depth, height, width), integers above 0, got {value!r}")
 
 

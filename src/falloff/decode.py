@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from falloff.checks import check_count, check_number, check_one_of, check_positive, is_whole
+from falloff.checks import check_count, check_number, check_one_of, check_ratio, is_whole, plain
 from falloff.points import Points, is_plain
 
 Refinement = Literal["none", "quarter", "parabola", "log-parabola", "soft-argmax", "offsets"]
@@ -83,6 +83,7 @@ def peaks(
     """
     count = _checked_count(count, per_class)
     _check(scores, threshold, window, refine, offsets, mask, stride)
+    threshold, stride = plain(threshold), plain(stride)
     batch, _, height, width = scores.shape
     label, pixel, valid = _highest(scores.detach(), mask, count, int(window), per_class)
     row, column = pixel // width, pixel % width
@@ -314,7 +315,7 @@ def _check(
     if not (is_whole(window) and window > 0 and window % 2 == 1):
         raise ValueError(f"window must be an odd integer, at least 1, got {window!r}")
     check_one_of("refine", refine, get_args(Refinement))
-    check_positive("stride", stride)
+    check_ratio("stride", stride)
     if (refine == "offsets") != (offsets is not None):
         raise ValueError(f"offsets and refine='offsets' go together, got refine={refine!r}")
     classes = scores.shape[1]

@@ -116,12 +116,15 @@ class Points:
         return self._bound if self._exact else self._read()
 
     def _check_types(self) -> None:
+        if not isinstance(self.extra, Mapping):
+            raise TypeError(f"extra must be a dict of tensors, got {type(self.extra).__name__}")
         if taken := set(self.extra) & set(_OWN):
             raise ValueError(f"extra must not use the names of fields, got {', '.join(sorted(taken))}")
-        tensors = self._arrays()
+        tensors = {name: getattr(self, name) for name in ("xy", "label", "valid")} | self._arrays()
         for name, value in tensors.items():
             if not isinstance(value, Tensor):
-                raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+                raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}; Points.from_lists takes "
+                                "lists and arrays")
             if name in ("xy", "score", "sigma", "weight") and not value.is_floating_point():
                 raise TypeError(f"{name} must be floating point, got {value.dtype}")
         if self.xy.ndim != 3 or self.xy.shape[-1] not in (2, 3):
@@ -151,8 +154,8 @@ class Points:
 
         Args:
             images: for each image ``(xy, label)`` or ``(xy, label, score)``: ``(n, 2)`` positions in pixels (or
-                ``(n, 3)`` in volumes), ``n`` classes and, when given, ``n`` scores; lists, arrays or tensors. ``n``
-                may be 0.
+                ``(n, 3)`` in volumes), ``n`` classes and, when given, ``n`` scores; lists, arrays, tensors, or what
+                NumPy takes for an array, as columns of pandas. ``n`` may be 0.
             sigma, weight: for each image the widths or weights of its points.
             device: where the tensors go; the CPU by default.
 
@@ -167,16 +170,23 @@ class Points:
                     [1, 0]]), tensor([[ True,  True],
                     [ True, False]]))
         """
+        _check_listed("images", images)
         if len(images) == 0:
             raise ValueError("images must hold at least one (xy, label) pair, got none")
+        for index, image in enumerate(images):
+            if not isinstance(image, (tuple, list)):
+                raise TypeError(f"image {index} must be a tuple (xy, label) or (xy, label, score), got "
+                                f"{type(image).__name__}")
         lengths = {len(image) for image in images}
         if not lengths <= {2, 3} or len(lengths) > 1:
             raise ValueError(
                 f"every image must be (xy, label), or every one (xy, label, score); got {sorted(lengths)} entries"
             )
         for name, given in (("sigma", sigma), ("weight", weight)):
-            if given is not None and (not hasattr(given, "__len__") or len(given) != len(images)):
-                raise ValueError(f"{name} must hold the values of each of {len(images)} images, got {given!r}")
+            if given is not None:
+                _check_listed(name, given)
+                if len(given) != len(images):
+                    raise ValueError(f"{name} must hold the values of each of {len(images)} images, got {given!r}")
         rows, triples = [], [torch.zeros(0, 3, dtype=torch.int64)]
         for index, image in enumerate(images):
             row = {"xy": _tensor(f"image {index}: xy", image[0], None), "label": _labels(index, image[1])}
@@ -217,12 +227,18 @@ class Points:
             >>> points.label[0], points.extra["scale"][0]
             (tensor([0, 2]), tensor([20., 20.]))
         """
-        if isinstance(kinds, str) or not all(isinstance(image, (list, tuple)) for image in images):
-            raise TypeError("from_coco needs a list of annotations for each image and the names of all kinds, got "
-                            f"{images!r:.60} and {kinds!r:.60}")
+        if not isinstance(images, (list, tuple)) or not all(isinstance(image, (list, tuple)) for image in images):
+            raise TypeError(f"images must hold a list of annotations for each image, got {images!r:.60}")
+        if isinstance(kinds, str):
+            raise TypeError(f"kinds must be the names of all kinds, or how many there are, got {kinds!r:.60}")
+        for index, number, one in ((i, n, one) for i, image in enumerate(images) for n, one in enumerate(image)):
+            if not isinstance(one, Mapping):
+                raise TypeError(f"image {index}, annotation {number} must be a dict as in COCO's file, got {one!r:.60}")
         count = len(kinds) if isinstance(kinds, Sequence) else checks.plain(kinds)
         checks.check_count("kinds", count)
-        scaled = all(_area(one) is not None for image in images for one in image)
+        areas = [[_area(f"image {index}, annotation {number}", one) for number, one in enumerate(image)]
+                 for index, image in enumerate(images)]
+        scaled = all(area is not None for image in areas for area in image)
         rows = []
         for index, image in enumerate(images):
             people = [(number, one) for number, one in enumerate(image) if one.get("keypoints")]
@@ -242,7 +258,7 @@ class Points:
             row = {"xy": triples[owner, label, :2], "label": label, "visibility": shown[owner, label].long(),
                    "instance": torch.tensor([number for number, _ in people], dtype=torch.int64)[owner]}
             if scaled:
-                row["scale"] = torch.tensor([_area(one) for _, one in people], dtype=torch.float32).sqrt()[owner]
+                row["scale"] = torch.tensor([areas[index][n] for n, _ in people], dtype=torch.float32).sqrt()[owner]
             rows.append(row)
         return cls._of_rows(rows, device)
 
@@ -278,6 +294,8 @@ class Points:
             tensor([[3.5607, 3.5607]])
         """
         checks.check_one_of("at", at, ("centre", "corners"))
+        for name, listed in (("boxes", boxes), ("labels", labels)):
+            _check_listed(name, listed)
         if len(boxes) != len(labels):
             raise ValueError(f"boxes hold {len(boxes)} images, labels {len(labels)}: the two must be equal")
         rows = []
@@ -341,7 +359,7 @@ class Points:
             IndexError: there is no such image.
             TypeError: not an index of images.
         """
-        if checks.is_whole(images):
+        if not isinstance(images, Tensor) and checks.is_whole(images):
             if not -len(self) <= images < len(self):  # type: ignore[operator]
                 raise IndexError(f"there is no image {images}: points hold {len(self)}")
             first = int(images) % len(self)  # type: ignore[arg-type]
@@ -350,7 +368,11 @@ class Points:
             chosen = images
         else:
             chosen = _index(range(len(self))[images] if isinstance(images, slice) else images, len(self))
-        return self._each(lambda part: part[chosen], exact=False)
+        try:
+            return self._each(lambda part: part[chosen], exact=False)
+        except IndexError as error:
+            none = [image for image in _index(images, len(self)).tolist() if not -len(self) <= image < len(self)]
+            raise IndexError(f"there is no image {none[0]}: points hold {len(self)}") from error
 
     def to(self, device: torch.device | str | int | torch.dtype | None = None, dtype: torch.dtype | None = None, *,
            non_blocking: bool | None = None) -> Points:
@@ -391,6 +413,8 @@ class Points:
         """The points whose score is at least ``threshold``; the others become padding."""
         if self.score is None:
             raise ValueError("these points carry no score to compare with a threshold")
+        checks.check_number("threshold", threshold)
+        threshold = checks.plain(threshold)
         return self.where(self.score >= threshold)
 
     def where(self, kept: Bool[Tensor, "batch points"]) -> Points:
@@ -410,9 +434,9 @@ class Points:
             classes: how many there are; None keeps every label.
 
         Raises:
-            ValueError: as many lengths are needed as points have coordinates.
+            ValueError: as many lengths are needed as points have coordinates; a length or ``classes`` is not above 0.
         """
-        self._check_axes("size", size)
+        size, classes = self._lengths("size", size), None if classes is None else _classes(classes)
         last, kept = [length - 0.5 for length in reversed(size)], self.valid
         for x, most in zip(self.xy.unbind(-1), last, strict=True):
             kept = kept & (x >= -0.5) & (x <= most)
@@ -430,11 +454,29 @@ class Points:
         """The points of several batches as one batch, padded to the longest.
 
         Raises:
+            TypeError: what is no Points is among them.
             ValueError: there is no batch, or not all carry the same arrays.
         """
-        carried = [{name: tuple(part.shape[2:]) for name, part in batch._arrays().items()} for batch in batches]
-        if not carried or any(one != carried[0] for one in carried):
-            raise ValueError(f"batches must be some that all carry the same arrays, got {carried}")
+        return cls._joined("batches", batches)
+
+    @classmethod
+    def _joined(cls, named: str, batches: Sequence[Points], single: bool = False) -> Points:
+        """One batch of several, each of one image if ``single``; ``named`` is what errors call them."""
+        for index, batch in enumerate(batches):
+            if not isinstance(batch, Points):
+                raise TypeError(f"{named}[{index}] must be falloff.points.Points, got {type(batch).__name__}")
+            if single and len(batch) != 1:
+                raise ValueError(f"{named}[{index}] must be points of one image, got {len(batch)}")
+        if not len(batches):
+            raise ValueError(f"{named} must be some that all carry the same arrays, got none")
+        first, *others = [{name: f"shape (batch, points{''.join(f', {n}' for n in part.shape[2:])}) on {part.device}"
+                           for name, part in batch._arrays().items()} for batch in batches]
+        for index, carried in enumerate(others, 1):
+            for name in (*first, *carried):
+                if first.get(name) != carried.get(name):
+                    here, there = carried.get(name, "nothing"), first.get(name, "nothing")
+                    raise ValueError(f"{named} must be some that all carry the same arrays: as {name!r}, "
+                                     f"{named}[{index}] has {here}, {named}[0] {there}")
         longest = max(batch.label.shape[1] for batch in batches)
         arrays = [batch.padded(longest)._arrays() for batch in batches]
         joined = {name: torch.cat([part[name] for part in arrays]) for name in arrays[0]}
@@ -449,10 +491,7 @@ class Points:
         Raises:
             ValueError: Points of another number of images than 1, or :meth:`cat` cannot join them.
         """
-        for index, image in enumerate(images):
-            if len(image) != 1:
-                raise ValueError(f"images[{index}] must be points of one image, got {len(image)}")
-        return cls.cat(images)
+        return cls._joined("images", images, single=True)
 
     def padded(self, count: int) -> Points:
         """The same points with room for ``count`` in each image, at least as many as now."""
@@ -473,7 +512,7 @@ class Points:
         ``at_stride(4)``.
 
         Raises:
-            ValueError: ``stride`` is not above 0.
+            ValueError: ``stride`` is not from 1e-6 to 1e6.
 
         Example:
             >>> Points.from_lists([([[7.5, 3.5]], [0])]).at_stride(4).xy
@@ -487,10 +526,9 @@ class Points:
         One width alone becomes one for each axis where the factors differ; ``scale`` grows by their geometric mean.
 
         Args:
-            factor: new length by old, above 0: one number, or ``(fx, fy)``.
+            factor: new length by old, from 1e-6 to 1e6: one number, or ``(fx, fy)``.
         """
-        axes = self.xy.shape[-1]
-        factors = factor if isinstance(factor, (Sequence, np.ndarray)) else [factor] * axes
+        factors = checks.numbers(factor) or (factor,) * self.xy.shape[-1]
         self._check_axes("factor", factors)
         return self._stretched([_ratio("factor", one) for one in factors])
 
@@ -508,36 +546,46 @@ class Points:
 
     def pad(self, left: float, top: float) -> Points:
         """The points in a picture to which so many pixels were added at the left and at the top."""
+        checks.check_finite_number("left", left)
+        checks.check_finite_number("top", top)
         shift = checks.plain(left), checks.plain(top)
-        for name, value in zip(("left", "top"), shift, strict=True):
-            checks.check_number(name, value)
-            if not math.isfinite(value):
-                raise ValueError(f"{name} must be finite, got {value!r}")
         self._check_axes("pad", shift)
         return self._along_axes(lambda axis, x: x + shift[axis], [Fraction(1)] * 2)
 
     def crop(self, top: float, left: float, height: int, width: int) -> Points:
         """The points in a part of the picture whose first pixel is ``(top, left)``; those outside become padding."""
         checks.check_size("height and width", (height, width))
+        checks.check_finite_number("left", left)
+        checks.check_finite_number("top", top)
         return self.pad(-checks.plain(left), -checks.plain(top)).inside((height, width))
 
-    def affine(self, matrix: Float[Tensor, "*batch axes _"], size: Sequence[int], *,
+    def affine(self, matrix: Float[Tensor, "*batch rows _"] | np.ndarray | Sequence, size: Sequence[int], *,
                swap: Sequence[tuple[int, int]] = ()) -> Points:
         """The points moved to ``A x + t`` in a picture of ``size``; those that leave it become padding.
 
         Args:
-            matrix: ``(A | t)`` in pixels of each image, ``(B, 2, 3)``, or of all, ``(2, 3)``; 3 and 4 in a volume.
+            matrix: ``(A | t)`` in pixels of each image, ``(B, 2, 3)``, or of all, ``(2, 3)``; 3 and 4 in a volume. Or
+                with a last row of 0, 0, 1, as kornia's ``transform_matrix`` ``(B, 3, 3)``: that of a perspective, which
+                is no affine map, is refused (a graph that is compiled drops the points of such an image).
             size: (height, width) of the picture, or (depth, height, width).
             swap: pairs of classes that change places in the images that ``A`` mirrors.
 
         Covariances become ``A S A'``, and one width for each axis a covariance, since the axes turn. One width alone
         and ``scale`` are multiplied by the root of ``|det A|``, as is right where nothing is stretched. ``size``
         becomes that of the upright box around the turned one, ``|A| (w, h)``.
+
+        Raises:
+            TypeError, ValueError: ``matrix`` is no numbers, of another shape or that of a perspective; ``size`` is not
+                as many lengths as points have coordinates.
         """
-        axes = self.xy.shape[-1]
-        if matrix.shape[-2:] != (axes, axes + 1) or matrix.shape[:-2] not in ((), (len(self),)) or len(size) != axes:
-            raise ValueError(f"matrix must be ({len(self)}, {axes}, {axes + 1}) and size {axes} lengths, got "
-                             f"{tuple(matrix.shape)} and {tuple(size)}")
+        axes, size = self.xy.shape[-1], self._lengths("size", size)
+        matrix = _tensor("matrix", matrix, None, device=None)
+        shapes = [(*batch, rows, axes + 1) for batch in ((), (len(self),)) for rows in (axes, axes + 1)]
+        if tuple(matrix.shape) not in shapes:
+            raise ValueError(f"matrix must be {', '.join(map(str, shapes[:-1]))} or {shapes[-1]}, got "
+                             f"{tuple(matrix.shape)}")
+        if matrix.shape[-2] > axes:
+            matrix = _without_last_row(matrix, size)
         linear, shift = matrix.to(self.xy).expand(len(self), -1, -1).split([axes, 1], dim=2)
         determinant = torch.linalg.det(linear)
         grown = determinant.abs() ** (1 / axes)
@@ -614,7 +662,8 @@ class Points:
             changed["sigma"] = (length if self.sigma.ndim == 2 else box)(self.sigma)
         pairs = [tuple(map(checks.plain, pair)) if hasattr(pair, "__len__") else () for pair in swap]
         swapped = [label for pair in pairs for label in pair]
-        if any(len(pair) != 2 for pair in pairs) or len(set(swapped)) < len(swapped):
+        whole = all(checks.is_whole(label) and label >= 0 for label in swapped)
+        if not whole or any(len(pair) != 2 for pair in pairs) or len(set(swapped)) < len(swapped):
             raise ValueError(f"swap must be pairs that name each class at most once, got {swap}")
         label = self.label
         for left, right in pairs:
@@ -658,14 +707,17 @@ class Points:
         new._set(self._arrays() | dict(changed), known, exact, self._widest if widest is None else widest)
         return new
 
-    def check_inside(self, size: Sequence[int], classes: int) -> None:
+    def check_inside(self, size: Sequence[int], classes: int, *, stride: float = 1) -> None:
         """Raise ValueError unless every point lies in a picture of ``size`` with a label in ``[0, classes)``.
 
-        ``size`` is (height, width), or (depth, height, width) of a volume. Compares the bound that construction left,
+        ``size`` is (height, width), or (depth, height, width) of a volume; with ``stride`` it is that of maps, of which
+        a pixel covers so many pixels of the picture. Compares the bound that construction left,
         so it costs no pass over points that are right. The error names the image, the point and what may be the cause;
         :meth:`inside` drops such points.
         """
-        self._check_axes("size", size)
+        checks.check_ratio("stride", stride)
+        maps, classes, stride = self._lengths("size", size), _classes(classes), checks.plain(stride)
+        size = maps if stride == 1 else tuple(math.ceil(length * stride) for length in maps)
         if self._bound.within(size, classes) or self.extent.within(size, classes):
             return
         image, point = (self.valid & ~self.inside(size, classes).valid).nonzero()[0].tolist()
@@ -677,12 +729,15 @@ class Points:
         for name, x, low, high, length in ranges:
             if not -0.5 <= x <= length - 0.5:
                 raise ValueError(f"{which} at {at} lies outside the picture of {picture}: {name} reaches from {low:.7g}"
-                                 f" to {high:.7g}, allowed is -0.5 to {length - 0.5:g}; {self._cause(position, size)}")
+                                 f" to {high:.7g}, allowed is -0.5 to {length - 0.5:g}; "
+                                 f"{self._cause(position, size, maps, stride)}")
         hint = ": labels count from 0" if label == classes and not (self.valid & (self.label == 0)).any() else ""
         raise ValueError(f"{which}: label {label} is not in [0, {classes}): there are {classes} classes{hint}")
 
-    def _cause(self, position: Sequence[float], size: Sequence[int]) -> str:
+    def _cause(self, position: Sequence[float], size: Sequence[int], maps: Sequence[int], stride: float) -> str:
         """What may have put a point outside a picture."""
+        if stride != 1:
+            return f"maps {maps} at stride {stride:g} cover a picture of {size}; {self._cause(position, size, size, 1)}"
         points, lengths = self.xy[self.valid].tolist(), list(map(int, reversed(size)))
         if -1 in position:
             return "-1 often stands for a point that is missing: leave it out"
@@ -694,6 +749,17 @@ class Points:
         if missing := sum(not any(xy) for xy in points):
             return f"{missing} of {len(points)} points lie at 0 in every axis, as missing ones often do: leave them out"
         return "maps at a stride are told by stride= or points.at_stride(); inside() drops what a crop left outside"
+
+    def _lengths(self, name: str, value: Any) -> tuple[int, ...]:
+        """The lengths of a picture."""
+        lengths = checks.numbers(value)
+        good = lengths is not None and all(
+            isinstance(n, torch.SymInt) or (checks.is_number(n) and 0 < n < math.inf) for n in lengths)
+        if lengths is None or not good:
+            names = "(height, width)" if self.xy.shape[-1] == 2 else "(depth, height, width)"
+            raise ValueError(f"{name} must be {names} in pixels, each above 0, got {value!r}")
+        self._check_axes(name, lengths)
+        return lengths
 
     def _check_axes(self, name: str, lengths: Sequence) -> None:
         axes = self.xy.shape[-1]
@@ -775,20 +841,48 @@ def _times(x: Any, factor: Fraction) -> Any:
     return x * factor.numerator / over
 
 
-def _ratio(name: str, value: float) -> Fraction:
+def _ratio(name: str, value: Any) -> Fraction:
     value = checks.plain(value)
-    checks.check_positive(name, value)
+    checks.check_ratio(name, value)
     return Fraction(float(value)).limit_denominator()
 
 
 def _tensor(name: str, value: object, dtype: torch.dtype | None, device: str | None = "cpu") -> Tensor:
     """What a user gave as a tensor."""
     try:  # PyTorch takes no negative strides, which a flip of an array leaves
-        value = np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value
+        value = np.asarray(value, order="C") if hasattr(value, "__array__") and not isinstance(value, Tensor) else value
         return torch.as_tensor(value, dtype=dtype, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name} must be numbers: {error}") from error
+
+
+def _classes(count: Any) -> int:
+    """How many classes there are; a graph that is exported has a symbol for it."""
+    if not isinstance(count, torch.SymInt):
+        checks.check_count("classes", count)
+    return checks.plain(count)
+
+
+def _check_listed(name: str, value: object) -> None:
+    """Raise TypeError unless ``value`` is a sequence with an entry for each image."""
+    if not isinstance(value, (Sequence, np.ndarray, Tensor)) or isinstance(value, str):
+        raise TypeError(f"{name} must be a list with an entry for each image, got {type(value).__name__}")
+
+
+def _without_last_row(matrix: Tensor, size: Sequence[int]) -> Tensor:
+    """``(A | t)`` of matrices ``(..., 3, 3)``; NaN, so that no point stays, of a perspective where it cannot raise."""
+    last = matrix[..., -1, :]
+    off = (last[..., -1] - 1).abs()
+    for axis, length in enumerate(reversed(size)):
+        off = off + last[..., axis].abs() * length
+    fits = off < 1e-4  # a tenth of a pixel in a thousand
+    if is_plain() and not bool(fits.all()):
+        index = int((~fits).reshape(-1).nonzero()[0])
+        row = last.reshape(-1, last.shape[-1])[index].tolist()
+        raise ValueError(f"matrix must be affine, with a last row of 0s and a 1, got {row} for image {index}: the "
+                         "points of a perspective go through it one by one, and have no width that stays a Gaussian")
+    return torch.where(fits[..., None, None], matrix, torch.nan)[..., :-1, :]
 
 
 def _refuse_coco(xy: Tensor) -> None:
@@ -806,11 +900,18 @@ def _labels(index: int, value: object) -> Tensor:
     return label.to(torch.int64)
 
 
-def _area(annotation: Mapping[str, Any]) -> float | None:
+def _area(where: str, annotation: Mapping[str, Any]) -> float | None:
     """Of a COCO annotation, in square pixels; that of its box where it has no other."""
     if "area" in annotation or "bbox" not in annotation:
-        return annotation.get("area")
-    return annotation["bbox"][2] * annotation["bbox"][3]
+        area = annotation.get("area")
+    else:
+        box = checks.numbers(annotation["bbox"]) or ()
+        if len(box) != 4 or not all(map(checks.is_number, box)):
+            raise ValueError(f"{where}: bbox must be (x, y, width, height), got {annotation['bbox']!r}")
+        area = box[2] * box[3]
+    if area is not None:
+        checks.check_at_least_zero(f"{where}: area", area)
+    return area
 
 
 def _index(images: Any, count: int) -> Tensor:
@@ -915,4 +1016,4 @@ def collate(samples: Sequence[Any]) -> Any:
     return collate_by(samples, collate_fn_map={**default_collate_fn_map, type(None): lambda batch, **_: None})
 
 
-default_collate_fn_map[Points] = lambda batch, **_: Points.stack(batch)
+default_collate_fn_map[Points] = lambda batch, **_: Points._joined("samples", batch, single=True)

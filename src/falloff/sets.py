@@ -11,6 +11,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from falloff.checks import nearest
 from falloff.project import project_root
 
 MADE = {"digits": "falloff.data.digits"}  # and the module that reads it
@@ -37,7 +38,14 @@ def available() -> list[str]:
 
 
 def anywhere(name: str | Path) -> str:
-    """A name as it holds in any folder: that of a path to a file is made absolute, ``~`` being the home folder."""
+    """A name as it holds in any folder: that of a path to a file is made absolute, ``~`` being the home folder.
+
+    Raises:
+        TypeError: neither a name nor a path.
+    """
+    if not isinstance(name, (str, Path)):
+        raise TypeError(f"a set must be given by its name or the path to its .npz file, got {type(name).__name__}; "
+                        "falloff.data.save writes arrays as such a file")
     return str(Path(name).expanduser().absolute()) if _is_path(str(name)) else str(name)
 
 
@@ -54,10 +62,15 @@ def find(name: str) -> Path:
     """
     path = Path(anywhere(name)) if _is_path(name) else root() / name / f"{name}.npz"
     if not path.is_file() or not (_is_path(name) or Path(name).name == name):
-        there = ", ".join([*MADE, *available()])
+        known = [*MADE, *available()]
+        beside = path.parent if _is_path(name) else Path()
+        near = nearest(Path(name).name, [*known, *(one.name for one in beside.glob("*.npz"))])
+        there = Path(name).expanduser() if name and not path.exists() else path
+        wrong = f"{there} is a folder" if there.is_dir() else f"{there} does not end in .npz" if there.is_file() else (
+            f"{path} does not exist")
         raise FileNotFoundError(
-            f"no data set {short(name)!r}: {path} does not exist. Known here: {there}. FALLOFF_DATA names the folder "
-            f"that holds real sets; a path to an .npz file is taken, too."
+            f"no data set {short(name)!r}: {wrong}{near}. Known here: {', '.join(known)}. FALLOFF_DATA names the "
+            "folder that holds real sets; a path to an .npz file is taken, too, which falloff.data.save writes."
         )
     return path
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 from scenes import set_arrays, write_set
 
-from falloff import data, sets
+from falloff import data, losses, sets
 from falloff.data import digits, npz
+from falloff.points import Points
 
 SPLITS = data.SPLITS
 
@@ -30,6 +31,9 @@ def test_bad_arguments_of_load_are_named(tmp_path, monkeypatch):
         data.load("digits", "val", 8)
     with pytest.raises(ValueError, match=r"some .*size must be None, got 64"):
         data.load("some", "val", 64)
+    for split in (["train"], None, 0):
+        with pytest.raises(TypeError, match="split must be text, one of train, val, test or another"):
+            data.load("digits", split)
     for name in ("absent", "", "..", "../some", "some/some"):
         with pytest.raises(
             FileNotFoundError, match=r"no data set .* Known here: digits, (.+, )?some\. FALLOFF_DATA names"
@@ -56,6 +60,29 @@ def test_a_set_is_checked_whole_before_it_is_used(tmp_path, monkeypatch):
             use("faulty")
     with pytest.raises(FileNotFoundError, match="no data set 'absent'"):
         data.check("absent")
+
+
+@pytest.mark.bad_input
+def test_what_is_no_set_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("FALLOFF_DATA", str(tmp_path / "sets"))
+    monkeypatch.chdir(tmp_path)
+    arrays = dict(np.load(write_set(tmp_path, "cells")))
+    (tmp_path / "cells" / "cells.csv").touch()
+    folder = "cells is a folder.* an .npz file is taken, too, which falloff.data.save writes"
+    for name in ("cells", tmp_path / "cells", str(tmp_path / "cells") + "/"):
+        with pytest.raises(FileNotFoundError, match=folder):
+            data.check(name)
+    for name, named in (
+        ("cells/cells.csv", "cells/cells.csv does not end in .npz"),
+        (tmp_path / "cells" / "Cells.npz", r"Cells.npz does not exist \(did you mean 'cells.npz'\?\)"),
+        ("digit", r"digit.npz does not exist \(did you mean 'digits'\?\)"),
+    ):
+        with pytest.raises(FileNotFoundError, match=named):
+            data.check(name)
+    for given in (arrays, arrays["images"], None, 3, ["cells.npz"]):
+        for use in (data.check, lambda name: data.load(name, "train")):
+            with pytest.raises(TypeError, match=f"path to its .npz file, got {type(given).__name__}; falloff"):
+                use(given)
 
 
 def test_a_set_that_was_mended_is_checked_anew(tmp_path, monkeypatch):
@@ -121,16 +148,27 @@ def test_the_first_images_keep_all_that_goes_with_them():
     assert torch.equal(first.mask, mask[:2])
 
 
+def test_a_point_on_the_far_edge_of_a_smaller_picture_counts():
+    points = Points.from_lists([([[11.5, 8.5], [11.5, -0.5]], [0, 0]), ([[63.5, 63.5]], [0])])
+    one = data.Dataset("some", "val", torch.zeros(2, 1, 64, 64, dtype=torch.uint8), points, ("corner",),
+                       sizes=torch.tensor([[9, 12], [64, 64]]))
+    assert torch.equal(one.points.valid, points.valid) and (one.points.xy - points.xy).abs().max() < 1e-5
+    assert torch.equal(one.head(2).points.xy, one.points.xy)
+    assert losses.make("bce")(torch.zeros(2, 1, 64, 64), one.points, mask=one.mask, parts=True)["positives"] > 0
+
+
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"mask": torch.ones(3, 1, 64, 64)}, r"some: mask must be bool \(3, 1, 64, 64\)"),
+        ({"mask": torch.ones(3, 1, 64, 64)}, r"some: mask must be bool \(3, 1, 64, 64\), got torch.float32"),
         ({"mask": torch.ones(3, 64, 64, dtype=torch.bool)}, "some: mask must be bool"),
         ({"sizes": torch.full((2, 2), 64)}, r"sizes must be \(3, 2\), got \(2, 2\)"),
-        ({"sizes": torch.full((3, 2), 65)}, "from 1 to the images"),
+        ({"sizes": torch.full((3, 2), 65)}, "image 0: sizes must be .* from 1 to the images"),
         ({"sizes": torch.full((3, 2), 6)}, "image 0, point 0 at .* lies outside its picture"),
-        ({"swap": ((0, 10),)}, "swap must name each class at most once"),
-        ({"swap": ((0, 1), (1, 2))}, "swap must name each class at most once"),
+        ({"swap": ((0, 10),)}, r"some: swap must be pairs of classes, integers in \[0, 10\), no class in two"),
+        ({"swap": ((0, 1), (1, 2))}, r"swap must be pairs .* got \[1, 2\] in \[\[0, 1\], \[1, 2\]\]"),
+        ({"swap": ((1, 1),)}, r"got \[1, 1\]"),
+        ({"images": torch.zeros(3, 1, 64, 64)}, r"some: images must be uint8 .*, got torch.float32 \(3, 1, 64, 64\)"),
     ],
 )
 @pytest.mark.bad_input

@@ -1,14 +1,16 @@
 """What a loss refuses."""
 
 import math
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from family import NAMES, SIZE, scene
 from scenes import one
 
-from falloff import losses
+from falloff import decode, losses
 
 X = torch.zeros(2, 3)
 
@@ -145,9 +147,32 @@ def test_bad_masks_are_named(mask, error, named):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.bad_input
 def test_at_a_stride_a_point_outside_is_named_in_pixels_of_the_image(name):
+    with pytest.raises(ValueError, match=r"maps \(6, 8\) at stride 4 cover a picture of \(24, 32\)"):
+        losses.make(name)(MAPS, one(200.0, 1.0), stride=4)
     with pytest.raises(ValueError, match=r"at \(32, 1\) lies outside the picture .* \(24, 32\): .* to 31.5"):
         losses.make(name)(MAPS, one(32.0, 1.0), stride=4)
     losses.make(name)(MAPS, one(31.5, 23.5), stride=4)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("call", [
+    lambda stride: losses.make("bce")(MAPS, one(1.0, 1.0), stride=stride),
+    lambda stride: losses.make("bce").elementwise(MAPS, one(1.0, 1.0), stride=stride),
+    lambda stride: losses.at_points(MAPS, one(1.0, 1.0), "offset", stride=stride),
+    lambda stride: losses.count(one(1.0, 1.0), mask=MAPS[:, :1] == 0, stride=stride),
+    lambda stride: decode.peaks(MAPS, count=1, stride=stride),
+    lambda stride: one(1.0, 1.0).check_inside((6, 8), 1, stride=stride),
+])
+@pytest.mark.parametrize("stride", [True, 0, -1, 1e-30, 1e-320, 1e30, math.inf, math.nan, "2", None])
+def test_a_stride_that_is_none_is_named_with_its_value(call, stride):
+    with pytest.raises((TypeError, ValueError), match=f"stride must be .*, got {re.escape(repr(stride))}$"):
+        call(stride)
+
+
+@pytest.mark.bad_input
+def test_a_target_that_is_no_tensor_is_named():
+    with pytest.raises(TypeError, match=r"target must be a torch.Tensor or a name, got ndarray"):
+        losses.at_points(MAPS, one(1.0, 1.0), np.zeros((1, 1, 2)))
 
 
 @pytest.mark.bad_input

@@ -1,6 +1,8 @@
 import math
+from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -200,12 +202,13 @@ def test_bad_key_points_are_named(metric, changed, error, named):
     [
         (0.0, ValueError, "{} must be finite and above 0, got 0.0"),
         (math.nan, ValueError, "{} must be finite and above 0, got nan"),
-        ("2", TypeError, "{} must be a number, got '2'"),
+        ("2", TypeError, "{} must be a number or a floating point tensor, one for each, got '2'"),
+        (np.ones(1), TypeError, r"{} must be a number or a floating point tensor, one for each, got array"),
+        (True, TypeError, "{} must be a number or a floating point tensor, one for each, got True"),
         (torch.tensor([0.0]), ValueError, "{} must be finite and above 0, got 0.0"),
         (torch.tensor([math.nan]), ValueError, "{} must be finite and above 0, got nan"),
-        (torch.tensor([1]), TypeError, "{} must be floating point, got torch.int64"),
+        (torch.tensor([1]), TypeError, "{} must be a number or a floating point tensor, .*, got torch.int64"),
         (torch.tensor([[1.0]]), ValueError, r"{} must be a number or have the shape \(.*\), got \(1, 1\)"),
-        (torch.tensor(1.0), ValueError, r"{} must be a number or have the shape \(.*\), got \(\)"),
     ],
 )
 @pytest.mark.parametrize(
@@ -222,6 +225,18 @@ def test_bad_key_points_are_named(metric, changed, error, named):
 def test_bad_scales_are_named(metric, name, value, error, named):
     with pytest.raises(error, match=named.format(name)):
         metric(GOOD["predicted"], GOOD["truth"], **{name: value})
+
+
+@pytest.mark.parametrize("metric", [
+    metrics.keypoint_distances, partial(metrics.pck, threshold=1.0), partial(metrics.pckh, head_size=1.0),
+    partial(metrics.nme, scale=1.0), partial(metrics.oks, scale=1.0, kappa=1.0),
+])
+def test_several_animals_in_a_picture_are_sent_to_the_metrics_of_instances(metric):
+    truth = Points.from_lists([([[0.0, 0.0]], [1]), ([[0.0, 0.0], [4.0, 4.0], [8.0, 8.0]], [0, 1, 1])])
+    predicted = replace(truth, score=torch.ones_like(truth.label, dtype=torch.float32))
+    with pytest.raises(ValueError, match=r"2 points of one class in image 1: key-point metrics allow 1.*"
+                                         r"metrics.instances.*metrics.average_precision.*metrics.oks_distance"):
+        metric(predicted, truth)
 
 
 @pytest.mark.bad_input

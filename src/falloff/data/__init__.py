@@ -44,19 +44,24 @@ def load(name: str | Path, split: str, size: int | None = None) -> Dataset:
     Raises:
         ValueError: an unknown split, a size that the set cannot have, a file that is not as it must be.
         FileNotFoundError: no set of that name.
+        TypeError: neither a name nor a path, a split that is no text.
     """
     name = sets.anywhere(name)
+    if not isinstance(split, str):
+        raise TypeError(f"split must be text, one of {', '.join(SPLITS)} or another that the set has, got {split!r}")
     return _load(name, split, size, sets.digest(name))
 
 
 def check(name: str | Path) -> None:
     """Raise what a run on a set would, in seconds: every split is read, every array and every point looked at.
 
-    It warns of what is likely meant otherwise, as :func:`falloff.data.npz.checked` does.
+    It warns of what is likely meant otherwise, and of how pictures of other than 8 bits are turned into 256 levels, as
+    :func:`falloff.data.npz.checked` does.
 
     Raises:
-        ValueError: the file is not as it must be; the message names picture and point where one is at fault.
+        ValueError: the file is not as it must be; the message names file, picture and point where one is at fault.
         FileNotFoundError: no set of that name.
+        TypeError: neither a name nor a path.
     """
     name = sets.anywhere(name)
     if name not in sets.MADE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,8 +34,8 @@ class Dataset:
         swap: pairs of classes that change places in a mirror: ``((0, 1),)`` for a left and a right eye.
 
     Raises:
-        ValueError: no image, shapes that do not fit together, a point outside its picture, a label without a name, a
-            pair of ``swap`` that is not two classes of its own.
+        ValueError: no image, a dtype that is not the one above, shapes that do not fit together, a point outside its
+            picture, a label without a name, a pair of ``swap`` that is not two classes of its own.
     """
 
     name: str
@@ -47,21 +48,26 @@ class Dataset:
     swap: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
-        count, size = len(self.images), self.size
+        count = len(self.images)
+        self._require(self.images.dtype == torch.uint8 and self.images.ndim == 4, "images must be uint8 (N, channels, "
+                      f"height, width), got {self.images.dtype} {tuple(self.images.shape)}")
         self._require(count > 0, f"split {self.split!r}: no image")
         self._require(count == len(self.points), f"{count} images, but points of {len(self.points)}")
+        size = self.size
         self.points.check_inside(size, len(self.classes))
-        mask_shape = (count, 1, *size)
-        self._require(self.mask is None or (self.mask.dtype == torch.bool and self.mask.shape == mask_shape),
-                      f"mask must be bool {mask_shape}")
-        swapped = [label for pair in self.swap for label in pair]
-        self._require(len(set(swapped)) == len(swapped) and set(swapped) <= set(range(len(self.classes))),
-                      f"swap must name each class at most once, of {len(self.classes)}; got {self.swap}")
+        if self.mask is not None:
+            self._require(self.mask.dtype == torch.bool and self.mask.shape == (count, 1, *size), "mask must be bool "
+                          f"{(count, 1, *size)}, got {self.mask.dtype} {tuple(self.mask.shape)}")
+        check_swap(self.name, self.swap, len(self.classes))
         if self.sizes is not None:
             self._check_sizes(self.sizes)
             height, width = self.sizes.view(-1, 2, 1, 1, 1).unbind(1)
             inside = (torch.arange(size[0])[:, None] < height) & (torch.arange(size[1]) < width)
             object.__setattr__(self, "mask", inside if self.mask is None else inside & self.mask)
+            # On the far edge of a picture, the nearest pixel of the image would be one beside the picture.
+            edge = (self.sizes.flip(1)[:, None] - 0.5).to(self.points.xy)
+            xy = self.points.xy.minimum(edge.nextafter(torch.zeros_like(edge)))
+            object.__setattr__(self, "points", dataclasses.replace(self.points, xy=xy))
         if self.mask is not None:
             column, row = (nearest_pixel(x, n) for x, n in zip(self.points.xy.unbind(-1), size[::-1], strict=True))
             counts = self.mask[torch.arange(count)[:, None], 0, row, column]
@@ -70,8 +76,9 @@ class Dataset:
     def _check_sizes(self, sizes: Tensor) -> None:
         self._require(sizes.shape == (len(self.images), 2), f"sizes must be ({len(self.images)}, 2), "
                       f"got {tuple(sizes.shape)}")
-        fits = bool((sizes >= 1).all() and (sizes <= torch.tensor(self.size)).all())
-        self._require(fits, f"sizes must be (height, width) from 1 to the images' {self.size}")
+        for image in ((sizes < 1) | (sizes > torch.tensor(self.size))).any(1).nonzero().flatten().tolist()[:1]:
+            self._require(False, f"image {image}: sizes must be (height, width) from 1 to the images' {self.size}, got "
+                          f"{sizes[image].tolist()}")
         outside = ((self.points.xy > sizes.flip(1)[:, None] - 0.5).any(-1) & self.points.valid).nonzero().tolist()
         for image, point in outside[:1]:
             place = self.points.xy[image, point].tolist()
@@ -91,3 +98,13 @@ class Dataset:
     def size(self) -> tuple[int, int]:
         """(height, width) of the images in pixels."""
         return self.images.shape[2], self.images.shape[3]
+
+
+def check_swap(where: object, swap: Sequence[Sequence[int]], classes: int) -> None:
+    """Raise ValueError unless pairs of classes name each class at most once."""
+    there: set[int] = set()
+    for pair in swap:
+        if len(pair) != 2 or not {*pair} <= {*range(classes)} - there or pair[0] == pair[1]:
+            raise ValueError(f"{where}: swap must be pairs of classes, integers in [0, {classes}), no class in two "
+                             f"pairs; got {[*pair]} in {[*map(list, swap)]}")
+        there.update(pair)

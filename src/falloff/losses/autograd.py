@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from falloff.checks import plain
 from falloff.heatmaps import Window
 from falloff.points import Points, is_plain
 
@@ -55,6 +56,7 @@ class Summand(Protocol):
 
 def elementwise(charge: Callable[..., Charge], x: Tensor, *constants: object) -> Tensor:
     """The charge of each element of ``x``. Where a constant wants a gradient, too, all of them are autograd's."""
+    constants = tuple(one if isinstance(one, Tensor) else plain(one) for one in constants)
     learned = any(isinstance(constant, Tensor) and constant.requires_grad for constant in constants)
     if learned or not (x.requires_grad and torch.is_grad_enabled()):  # the latter lets forward-mode derivatives through
         return _pair(charge(x, *constants))[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, dataclass, fields
@@ -202,11 +201,11 @@ def placed(points: Points, size: tuple[int, ...], classes: int | None, stride: i
         ValueError: a point lies outside the maps, or its label is not in ``[0, classes)``. A compiled call cannot raise
             on a value: it leaves such a point out.
     """
-    there = points if stride == 1 else points.at_stride(stride)
+    there = points.at_stride(stride)
     if torch.compiler.is_compiling():
         return there.inside(size, classes)
     most = sys.maxsize if classes is None else classes
-    points.check_inside([math.ceil(length * stride) for length in size], most)  # an error in pixels of the image
+    points.check_inside(size, most, stride=stride)  # an error in pixels of the image
     there.check_inside(size, most)
     return there
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from falloff.checks import is_number
+from falloff.checks import is_number, plain
 from falloff.losses.autograd import is_readable
 
 NAMES = ("points", "image", "pixels", "running")
@@ -75,5 +75,5 @@ def shares(normalizer: Normalizer, labelled: Tensor, kept: Tensor | int, running
     elif normalizer == "pixels":
         divisor = kept.to(labelled.dtype).clamp(min=1) if isinstance(kept, Tensor) else max(kept, 1)
     else:
-        divisor = normalizer
+        divisor = plain(normalizer)
     return torch.ones_like(labelled) / divisor

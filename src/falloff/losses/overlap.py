@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from falloff import heatmaps
-from falloff.checks import check_at_least_zero, check_positive
+from falloff.checks import check_at_least_zero, check_positive, plain
 from falloff.losses.autograd import work_dtype
 from falloff.losses.base import PointLoss, check_labelled, near_points
 from falloff.losses.inputs import check_map
@@ -111,7 +111,7 @@ def tversky(
     check_positive("smooth", smooth)
     check_map("labels", labels, logits)
     p, y = torch.sigmoid(logits).flatten(1), labels.to(logits.dtype).flatten(1)
-    return _index_loss((p * y).sum(1), p.sum(1), y.sum(1), alpha, beta, smooth)
+    return _index_loss((p * y).sum(1), p.sum(1), y.sum(1), plain(alpha), plain(beta), plain(smooth))
 
 
 def dice(

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
-from falloff.checks import check_at_least_zero, check_one_of
+from falloff.checks import check_at_least_zero, check_one_of, plain
 from falloff.heatmaps import nearest_pixel
 from falloff.losses.autograd import is_readable, work_dtype
 from falloff.losses.base import kept_points, placed
@@ -82,6 +82,8 @@ def at_points(
         known = {"offset": points.xy - pixel, **points.extra}
         check_one_of("target", target, known)
         target = known[target]
+    if not isinstance(target, Tensor):
+        raise TypeError(f"target must be a torch.Tensor or a name, got {type(target).__name__}")
     if target.ndim == 2:
         target = target[..., None]
     if target.shape != found.shape:
@@ -90,7 +92,7 @@ def at_points(
     counts = kept_points(points, mask)
     # What does not count may be no number, and 0 times its slope none either.
     found, wanted = (torch.where(counts[..., None], part, 0.0) for part in (found, target.to(found.dtype)))
-    value = smooth_l1_loss(found, wanted, reduction="none", beta=beta).sum(-1)
+    value = smooth_l1_loss(found, wanted, reduction="none", beta=plain(beta)).sum(-1)
     value = value if points.weight is None else value * points.weight.to(value.dtype)
     value = value.sum(1) * shares(normalizer, counts.sum(1).to(value.dtype), 1, None)
     total = value.sum()

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from falloff import heatmaps
-from falloff.checks import check_at_least_zero
+from falloff.checks import check_at_least_zero, plain
 from falloff.losses.autograd import is_readable, work_dtype
 from falloff.losses.base import PointLoss, kept_points, near_points
 from falloff.losses.inputs import check_finite, check_map
@@ -218,7 +218,7 @@ def dsnt(
     points = Points(xy, label, torch.ones_like(label, dtype=torch.bool))
     heatmap = heatmaps.render(points, (height, width), classes, sigma)
     gap = 2 * (soft_argmax(logits) - xy.to(logits.dtype)) / xy.new_tensor([width, height]).to(logits.dtype)
-    return torch.linalg.vector_norm(gap, dim=-1) + regularisation * spatial_js(logits, heatmap)
+    return torch.linalg.vector_norm(gap, dim=-1) + plain(regularisation) * spatial_js(logits, heatmap)
 
 
 def _map_weight(points: Points, counts: Tensor, labelled: Tensor) -> Tensor | float:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from falloff.checks import check_count
+from falloff.checks import check_count, plain
 from falloff.metrics.matching import Distance, Match, euclidean, match
 from falloff.points import Points
 
@@ -49,6 +49,7 @@ def reliability(
 def reliability_of(matched: Match, *, bins: int = 10) -> Reliability:
     """:func:`reliability` of a match."""
     check_count("bins", bins)
+    bins = plain(bins)
     score, hit = _scores_and_hits(matched)
     which = (score.clamp(0, 1) * bins).long().clamp(max=bins - 1)
     zero = torch.zeros(bins, dtype=torch.float64, device=score.device)

@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from torch import Tensor
 from torch.nn.functional import pad
 
-from falloff.checks import check_count
+from falloff.checks import check_count, plain
 from falloff.metrics.matching import Distance, check_labels, check_points, euclidean, match
 from falloff.points import Points
 
@@ -35,6 +35,7 @@ def confusion(
     """
     check_points(predicted, truth)
     check_count("classes", classes)
+    classes = plain(classes)
     for name, points in (("predicted", predicted), ("truth", truth)):
         check_labels(name, points, classes)
     of_one_class = (replace(points, label=torch.zeros_like(points.label)) for points in (predicted, truth))

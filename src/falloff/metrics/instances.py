@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from falloff.checks import check_count, check_positive
+from falloff.checks import check_count, check_positive, plain
 from falloff.metrics.keypoints import checked_values, similarity
 from falloff.metrics.matching import Distance, check_extra, check_labels
 from falloff.points import Points
@@ -30,6 +30,7 @@ def instances(points: Points, *, classes: int) -> Points:
             one class in one instance.
     """
     check_count("classes", classes)
+    classes = plain(classes)
     check_labels("points", points, classes)
     check_extra("points", points, "instance")
     owner = torch.where(points.valid, points.extra["instance"], 0)
@@ -74,6 +75,7 @@ def oks_distance(kappa: float | Float[Tensor, " classes"]) -> Distance:
 
     Source: COCO keypoint evaluation (Lin et al. 2014, Microsoft COCO: common objects in context).
     """
+    kappa = plain(kappa)
     if not isinstance(kappa, Tensor):
         check_positive("kappa", kappa)
 

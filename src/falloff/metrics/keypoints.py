@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from falloff.checks import check_positive
+from falloff.checks import check_positive, is_number, plain
 from falloff.metrics.matching import apart, best_first, check_labels, check_points, detached
 from falloff.points import Points
 
@@ -80,7 +82,7 @@ def pckh(
     """
     check_points(predicted, truth)
     check_positive("fraction", fraction)
-    return pck(predicted, truth, threshold=fraction * _per_image("head_size", head_size, truth))
+    return pck(predicted, truth, threshold=plain(fraction) * _per_image("head_size", head_size, truth))
 
 
 def nme(predicted: Points, truth: Points, *, scale: float | Float[Tensor, " batch"]) -> float:
@@ -136,12 +138,13 @@ def oks(
     """
     distance = keypoint_distances(predicted, truth)
     scale = _per_image("scale", scale, truth)[:, None]
-    if isinstance(kappa, Tensor):
+    if is_number(kappa):
+        check_positive("kappa", kappa)
+        kappa = plain(kappa)
+    else:
         kappa = checked_values("kappa", kappa, truth)
         check_labels("truth", truth, len(kappa))
         kappa = pad(kappa, (0, 1), value=1.0)[torch.where(truth.valid, truth.label, -1)]  # padding reads the 1
-    else:
-        check_positive("kappa", kappa)
     return similarity(distance, scale, kappa).nanmean(dim=1)
 
 
@@ -153,21 +156,22 @@ def similarity(distance: Tensor, scale: Tensor, kappa: Tensor | float) -> Tensor
 
 def _per_image(name: str, value: float | Tensor, truth: Points) -> Tensor:
     """A number for all images, or one for each, as ``(B,)`` in float64; 1 for an image without key points."""
-    if isinstance(value, Tensor):
+    if not is_number(value):
         return checked_values(name, value, truth, len(truth), truth.valid.any(1))
     check_positive(name, value)
     return torch.full((len(truth),), float(value), dtype=torch.float64, device=truth.xy.device)
 
 
 def checked_values(
-    name: str, value: Tensor, truth: Points, length: int | None = None, images: Tensor | None = None
+    name: str, value: Any, truth: Points, length: int | None = None, images: Tensor | None = None
 ) -> Tensor:
     """Numbers that must be finite and above 0, in float64 on the device of the points.
 
     Where ``images``, ``(B,)``, is given, they are one for each image, and 1 where it is False, whatever they were.
     """
-    if not value.is_floating_point():
-        raise TypeError(f"{name} must be floating point, got {value.dtype}")
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        got = value.dtype if isinstance(value, Tensor) else repr(value)
+        raise TypeError(f"{name} must be a number or a floating point tensor, one for each, got {got}")
     if value.ndim != 1 or length not in (None, len(value)):
         shape = "(classes,)" if length is None else (length,)
         raise ValueError(f"{name} must be a number or have the shape {shape}, got {tuple(value.shape)}")
@@ -183,5 +187,9 @@ def checked_values(
 
 def _check_single(truth: Points) -> None:
     if truth.crowded():
-        raise ValueError(f"truth holds {truth.extent.max_per_class} points of one class in one image: "
-                         "key-point metrics allow 1")
+        crowds = [truth[image].extent.max_per_class for image in range(len(truth))]
+        image, crowd = next((image, crowd) for image, crowd in enumerate(crowds) if crowd > 1)
+        raise ValueError(f"truth holds {crowd} points of one class in image {image}: key-point metrics allow 1. For "
+                         "several animals or people in a picture, metrics.instances(points, classes=...) joins the key "
+                         "points of each, and metrics.average_precision with distance=metrics.oks_distance(kappa) "
+                         "compares those; points that belong to nothing go to metrics.average_precision as they are")

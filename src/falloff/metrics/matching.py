@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils._pytree import tree_map
 
-from falloff.checks import check_one_of, check_positive
+from falloff.checks import check_number, check_one_of, check_positive, plain
 from falloff.points import Points
 
 Method = Literal["greedy", "hungarian"]
@@ -52,7 +52,8 @@ class Match:
         Of a greedy match it is what matching ``predicted.above(threshold)`` gives: those taken away chose last.
         """
         assert self.predicted.score is not None
-        kept = self.predicted.score >= threshold
+        check_number("threshold", threshold)
+        kept = self.predicted.score >= plain(threshold)
         return Match(torch.where(kept, self.truth, -1), torch.where(kept, self.distance, torch.nan), self.near & kept,
                      self.predicted.where(kept), self.labelled)
 
@@ -101,7 +102,7 @@ def match(
     check_points(predicted, truth)
     check_positive("radius", radius)
     check_one_of("method", method, get_args(Method))
-    predicted, truth = detached(predicted), detached(truth)
+    predicted, truth, radius = detached(predicted), detached(truth), plain(radius)
     device, shape = predicted.xy.device, predicted.label.shape
     near, taken, found = torch.zeros(shape, dtype=torch.bool), set[tuple[int, int]](), []
     for pairs in _within(predicted, truth, radius, distance):

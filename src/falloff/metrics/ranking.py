@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from falloff.checks import check_positive
+from falloff.checks import check_positive, check_whole, numbers
 from falloff.metrics.matching import Distance, Match, euclidean, match
 from falloff.points import Points
 
@@ -43,6 +43,7 @@ def precision_recall_of(matched: Match, label: int | None = None) -> Curve:
     predicted, truth = matched.predicted, matched.labelled
     chosen, wanted = predicted.valid, truth.valid
     if label is not None:
+        check_whole("label", label, 0)
         chosen, wanted = chosen & (predicted.label == label), wanted & (truth.label == label)
     total = int(wanted.sum())
     if total == 0:
@@ -189,11 +190,12 @@ def against_radius(
         TypeError, ValueError: a radius is not a number or out of range, before anything is computed; what ``metric``
             raises.
     """
-    if not isinstance(radii, Sequence):
+    each = numbers(radii)
+    if each is None:
         raise TypeError(f"radii must be a sequence of numbers, got {radii!r}")
-    for radius in radii:
+    for radius in each:
         check_positive("each of radii", radius)
-    return [float(metric(predicted, truth, radius=radius)) for radius in radii]
+    return [float(metric(predicted, truth, radius=radius)) for radius in each]
 
 
 def duplicates(predicted: Points, truth: Points, *, radius: float, distance: Distance = euclidean) -> int:
