@@ -51,9 +51,9 @@ def peaks(
             three pixels, along each axis. "log-parabola": the top of the paraboloid through the logarithm of the
             3 x 3 pixels, :math:`-H^{-1} g` with gradient g and Hessian H from differences; exact for a Gaussian
             (DARK, Zhang et al. 2020, without its smoothing). "soft-argmax": the mean position of the
-            ``soft_window`` x ``soft_window`` pixels, weighted by their scores. "offsets": what the net learned, read from ``offsets``. No refinement
-            but the last moves a point by more than half a pixel along an axis; a point at the border is not moved
-            across it, and where a neighbour is missing an axis is left alone.
+            ``soft_window`` x ``soft_window`` pixels, weighted by their scores. "offsets": what the net learned, read
+            from ``offsets``. No refinement but the last moves a point by more than half a pixel along an axis; a point
+            at the border is not moved across it, and where a neighbour is missing an axis is left alone.
         soft_window: odd, at least 3, in pixels.
         offsets: for ``refine="offsets"``, how far each pixel's point lies from its centre, (x, y) in pixels of the
             map: ``(B, 2, H, W)`` for all classes (Law and Deng 2018, equation 2), or ``(B, 2 C, H, W)``, two

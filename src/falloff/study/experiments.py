@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from falloff import measures
+from falloff import data, losses, measures
 from falloff.profiles import profile
 from falloff.run import Run
 from falloff.study import tuning
@@ -31,7 +32,8 @@ class Sizes:
         trials: of each loss's tuning, a power of two, in two blocks of half as many.
         finalists: how many of the best trials are run again on fresh seeds.
         choosing: those seeds.
-        pilot, seeds, long_seeds: of the runs of the pilot, and of those that are reported.
+        pilot, seeds, few, long_seeds: of the runs of the pilot, and of those that are reported.
+        rates: learning rates where nothing else is tuned.
     """
 
     base: Run
@@ -41,7 +43,9 @@ class Sizes:
     choosing: tuple[int, ...] = (2000, 2001, 2002)
     pilot: tuple[int, ...] = (3000, 3001, 3002, 3003, 3004)
     seeds: tuple[int, ...] = tuple(range(100, 120))
+    few: tuple[int, ...] = tuple(range(100, 105))
     long_seeds: tuple[int, ...] = tuple(range(100, 108))
+    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def tune(sizes: Sizes) -> Plan:
 
 def head_to_head(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     """All losses at their choices; at the winners of half the trials; at the library's defaults; four times as long."""
-    few = sizes.seeds[: max(1, len(sizes.seeds) // 2)]
+    half = sizes.seeds[: max(1, len(sizes.seeds) // 2)]
     long = lengthened(sizes.base, sizes.long)
     stage: Stage = []
     for loss in tuning.SPACES:
@@ -141,19 +145,46 @@ def head_to_head(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
 
         mine, later = choice(sizes.base.steps), choice(sizes.long)
         rows = [(loss, "reported", sizes.base, mine, sizes.seeds)]
-        rows += [(f"{loss}, winner of half {half + 1}", "tuning's variance", sizes.base,
-                  tuning.winner(tuned, loss, half), few) for half in range(2)]
-        rows += [(f"{loss}, chosen by {criterion}", "criterion", sizes.base, other, few)
+        rows += [(f"{loss}, winner of half {number + 1}", "tuning's variance", sizes.base,
+                  tuning.winner(tuned, loss, number), half) for number in range(2)]
+        rows += [(f"{loss}, chosen by {criterion}", "criterion", sizes.base, other, half)
                  for criterion in tuning.CRITERIA[1:]
                  if (other := choice(sizes.base.steps, criterion)).trial != mine.trial]
         rows.append((f"{loss}, {sizes.long} steps", "reported", long, later, sizes.long_seeds))
         if later.trial != mine.trial:
             rows.append((f"{loss}, {sizes.long} steps, carried", "carried", long, mine, sizes.long_seeds))
-        stage += [Planned(arm, role, tuning.of(base, loss, one.values, seed), FINAL, one.trial)
+        stage += [Planned(arm, role, tuning.of(base, loss, one.on, seed), FINAL, one.trial)
                   for arm, role, base, one, seeds in rows for seed in seeds]
         stage += [Planned(f"{loss}, defaults", "reported", sizes.base.replace(loss=loss, seed=seed), FINAL)
-                  for seed in few]
+                  for seed in half]
     yield stage
+
+
+STARTED = ("bce", "focal", "soft-bce", "mse", "distance-aware")
+HEADS = (1e-3, 0.1)
+
+
+def start(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
+    """Each start of the last layer, its bias and the size of its weights, for each loss, at its own rate."""
+    cells = {}
+    for loss in STARTED:
+        own = tuning.chosen(tuned, loss, sizes.base.steps, count=sizes.finalists).on
+        for named, bias in (("0", 0.0), ("frequency", frequency(sizes.base)), ("constant", None)):
+            for head in HEADS:
+                run = tuning.of(sizes.base, loss, own | {"head_std": head}).replace(bias=bias)
+                cells[f"{loss}, bias {named}, head {head:g}"] = run
+    tried = yield [Planned(arm, "tuning", run.replace(learning_rate=rate), trial=number)
+                   for arm, run in cells.items() for number, rate in enumerate(sizes.rates)]
+    rates = {arm: sizes.rates[int(tuning.score(tried[tried["arm"] == arm]).index[0])] for arm in cells}
+    yield [Planned(arm, "reported", run.replace(learning_rate=rates[arm], seed=seed), FINAL)
+           for arm, run in cells.items() for seed in sizes.few]
+
+
+def frequency(base: Run) -> float:
+    """The bias at which every pixel has the probability that one is labelled, over the training scenes."""
+    split = data.load(base.dataset, "train", base.size)
+    pixels = len(split.images) * len(split.classes) * math.prod(split.size)
+    return losses.prior_bias(int(split.points.valid.sum()) / pixels)
 
 
 def lengthened(base: Run, steps: int) -> Run:
@@ -168,6 +199,8 @@ EXPERIMENTS = {
     "head-to-head": Experiment(
         question="Which of nine losses finds and names sparse points best, each at its own choice?", plan=head_to_head,
         needs="tuning"),
+    "start": Experiment(question="How much does the start of the last layer matter, loss by loss?", plan=start,
+                        needs="tuning"),
 }
 
 _STUDY = Run(precision="bfloat16", form="compiled", watched=("ap",))
@@ -176,7 +209,8 @@ SIZES = {
     "full": Sizes(base=_STUDY.replace(device="cuda", steps=4000, evaluations=40, size=128, width=32), long=16000,
                   seeds=tuple(range(100, 150)), long_seeds=tuple(range(100, 120))),
     "tiny": Sizes(base=_STUDY.replace(precision="float32", form="eager", steps=4, evaluations=2), long=8, trials=4,
-                  finalists=1, choosing=(2000,), pilot=(3000, 3001), seeds=(100, 101), long_seeds=(100, 101)),
+                  finalists=1, choosing=(2000,), pilot=(3000, 3001), seeds=(100, 101), few=(100, 101),
+                  long_seeds=(100, 101), rates=(1e-3, 1e-2)),
 }
 
 

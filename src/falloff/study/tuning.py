@@ -126,10 +126,10 @@ def finalists(rows: pd.DataFrame, count: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Choice:
-    """A trial that was chosen: its number, its values, and the axes at whose outer eighth it lies nonetheless."""
+    """A trial that was chosen: its number, and what it has on each axis."""
 
     trial: int
-    values: dict[str, float]
+    on: dict[str, float]
 
 
 def chosen(table: pd.DataFrame, loss: str, steps: int, criterion: str = CRITERIA[0], count: int = 4) -> Choice:
