@@ -80,7 +80,7 @@ def read(name: str, split: str, size: int | None = None) -> Dataset:
     checks.check_one_of("split", split, digits.COUNTS)
     images, points = digits.scenes(
         split, digits.COUNTS[split], size=made.size or size or SIZE, within=made.within or None,
-        **({"digits": (made.points, made.points)} if made.points else {}))
+        digits=(made.points, made.points) if made.points else (1, digits.MAX_DIGITS))
     if split != "train":
         return Dataset(name, split, images, points, digits.CLASSES)
     rng = np.random.default_rng(SEED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -168,11 +168,60 @@ def start(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     """Each start of the last layer, its bias and the size of its weights, for each loss, at its own rate."""
     cells = {}
     for loss in STARTED:
-        own = tuning.chosen(tuned, loss, sizes.base.steps, count=sizes.finalists).on
+        own = _own(sizes, tuned, loss)
         for named, bias in (("0", 0.0), ("frequency", frequency(sizes.base)), ("constant", None)):
             for head in HEADS:
                 run = tuning.of(sizes.base, loss, own | {"head_std": head}).replace(bias=bias)
                 cells[f"{loss}, bias {named}, head {head:g}"] = run
+    yield from _each_at_its_rate(sizes, cells)
+
+
+DENSE = ("bce", "focal", "soft-bce", "distance-aware")
+# Three routes from sparse to dense labels: more pixels a point, more points a picture, less context around them.
+ROUTES: dict[str, dict[str, dict[str, Any]]] = {
+    "disc": {f"{radius:g} px": {"dataset": f"digits(disc={radius:g})"} for radius in (0.1, 1.0, 2.0, 4.0)},
+    "points": {f"{count}": {"dataset": f"digits(points={count}, size=96)"} for count in (1, 4, 16)},
+    "context": {f"{side} px": {"dataset": f"digits(points=3, size={side}, within=64)"} for side in (64, 96, 128)},
+    "control": {"shuffled": {"dataset": "digits(shuffled=1)"}},
+}
+
+
+def density(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
+    """The same scenes with sparser and denser labels, by three routes, each loss at a rate of its own in each."""
+    cells = {f"{loss}, {route} {level}": tuning.of(sizes.base, loss, _own(sizes, tuned, loss)).replace(**changes)
+             for route, levels in ROUTES.items() for level, changes in levels.items() for loss in DENSE}
+    yield from _each_at_its_rate(sizes, cells)
+
+
+LABELLED = ("bce", "focal", "soft-bce", "mse", "distance-aware")
+WIDTHS = (0.75, 1.5, 3.0)
+
+
+def labels(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
+    """Labels that are moved or missing: which loss bears them, and with which width of the Gaussian."""
+    cells = {}
+    for loss in LABELLED:
+        own = _own(sizes, tuned, loss)
+        widths = [None] if "sigma" not in own else list(WIDTHS)
+        for jitter in (0.0, 0.5, 1.0, 2.0):
+            for width in widths:
+                run = tuning.of(sizes.base, loss, own | ({} if width is None else {"sigma": width}))
+                named = f"{loss}, jitter {jitter:g}" + ("" if width is None else f", sigma {width:g}")
+                cells[named] = run.replace(dataset=f"digits(jitter={jitter:g})" if jitter else "digits")
+        for missing in (0.2, 0.4):
+            for words, ignore in (("", ""), (", ignored", ", ignore=8")):
+                cells[f"{loss}, missing {missing:g}{words}"] = tuning.of(sizes.base, loss, own).replace(
+                    dataset=f"digits(missing={missing:g}{ignore})")
+    yield from _each_at_its_rate(sizes, cells)
+
+
+def _own(sizes: Sizes, tuned: pd.DataFrame, loss: str) -> dict[str, float]:
+    """What was chosen for a loss."""
+    return tuning.chosen(tuned, loss, sizes.base.steps, count=sizes.finalists).on
+
+
+def _each_at_its_rate(sizes: Sizes, cells: Mapping[str, Run]) -> Plan:
+    """The rate of each cell chosen on the pictures for choosing, then some seeds of each."""
     tried = yield [Planned(arm, "tuning", run.replace(learning_rate=rate), trial=number)
                    for arm, run in cells.items() for number, rate in enumerate(sizes.rates)]
     rates = {arm: sizes.rates[int(tuning.score(tried[tried["arm"] == arm]).index[0])] for arm in cells}
@@ -201,6 +250,9 @@ EXPERIMENTS = {
         needs="tuning"),
     "start": Experiment(question="How much does the start of the last layer matter, loss by loss?", plan=start,
                         needs="tuning"),
+    "density": Experiment(question="Do sparse labels cost more the sparser they are, and does the loss matter there?",
+                          plan=density, needs="tuning"),
+    "labels": Experiment(question="Which loss bears labels that are off or missing?", plan=labels, needs="tuning"),
 }
 
 _STUDY = Run(precision="bfloat16", form="compiled", watched=("ap",))
