@@ -55,7 +55,7 @@ def of(name: str) -> Variant:
         ValueError: the name is no call, an option is unknown or out of range.
     """
     inner = name.partition("(")[2].removesuffix(")")
-    kinds = {field.name: type(field.default) for field in fields(Variant)}
+    kinds: dict[str, type] = {field.name: type(field.default) for field in fields(Variant)}
     given: dict[str, int | float] = {}
     for word in filter(None, (part.strip() for part in inner.split(","))):
         option, _, text = map(str.strip, word.partition("="))
