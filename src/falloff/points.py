@@ -460,14 +460,15 @@ class Points:
         return cls._joined("batches", batches)
 
     @classmethod
-    def _joined(cls, named: str, batches: Sequence[Points], single: bool = False) -> Points:
+    def _joined(cls, named: str, batches: Iterable[Points], single: bool = False) -> Points:
         """One batch of several, each of one image if ``single``; ``named`` is what errors call them."""
+        batches = list(batches)
         for index, batch in enumerate(batches):
             if not isinstance(batch, Points):
                 raise TypeError(f"{named}[{index}] must be falloff.points.Points, got {type(batch).__name__}")
             if single and len(batch) != 1:
                 raise ValueError(f"{named}[{index}] must be points of one image, got {len(batch)}")
-        if not len(batches):
+        if not batches:
             raise ValueError(f"{named} must be some that all carry the same arrays, got none")
         first, *others = [{name: f"shape (batch, points{''.join(f', {n}' for n in part.shape[2:])}) on {part.device}"
                            for name, part in batch._arrays().items()} for batch in batches]
@@ -660,7 +661,7 @@ class Points:
             changed["sigma"] = (spread + spread.mT) / 2  # symmetric to the last bit
         elif self.sigma is not None:
             changed["sigma"] = (length if self.sigma.ndim == 2 else box)(self.sigma)
-        pairs = [tuple(map(checks.plain, pair)) if hasattr(pair, "__len__") else () for pair in swap]
+        pairs = [checks.numbers(pair) or () for pair in (swap if isinstance(swap, Iterable) else [()])]
         swapped = [label for pair in pairs for label in pair]
         whole = all(checks.is_whole(label) and label >= 0 for label in swapped)
         if not whole or any(len(pair) != 2 for pair in pairs) or len(set(swapped)) < len(swapped):

@@ -103,7 +103,9 @@ def test_scores_that_are_no_maps_of_these_images_are_named(metric):
         metric(torch.ones(2, 2, 4, 4, dtype=torch.int64), truth)
     with pytest.raises(ValueError, match=r"scores must have shape .*, got \(2, 2\)"):
         metric(torch.rand(2, 2), truth)
-    for mask in (torch.ones(2, 1, 4, 4), torch.ones(1, 1, 4, 4, dtype=torch.bool)):
+    with pytest.raises(TypeError, match=r"truth must be falloff.points.Points, got list"):
+        metric(torch.rand(2, 2, 4, 4), truth.to_lists())
+    for mask in (torch.ones(2, 1, 4, 4), torch.ones(1, 1, 4, 4, dtype=torch.bool), [True, True]):
         if metric is not metrics.class_accuracy:
             with pytest.raises(ValueError, match=r"mask must be bool \(2, 1, 4, 4\), got"):
                 metric(torch.rand(2, 2, 4, 4), truth, mask=mask)

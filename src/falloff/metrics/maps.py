@@ -79,13 +79,16 @@ def _checked(scores: Tensor, truth: Points, mask: Tensor | None = None) -> Tenso
     """The scores without the graph of the net that gave them, if every point has a place in its class's map."""
     if not isinstance(scores, Tensor) or not scores.is_floating_point():
         raise TypeError("scores must be a floating point tensor")
+    if not isinstance(truth, Points):
+        raise TypeError(f"truth must be falloff.points.Points, got {type(truth).__name__}")
     if scores.ndim < 3:
         raise ValueError(f"scores must have shape (batch, classes, height, width), got {tuple(scores.shape)}")
     if len(scores) != len(truth):
         raise ValueError(f"scores holds {len(scores)} images, truth {len(truth)}: the two must be equal")
     shape = (len(scores), 1, *scores.shape[2:])
-    if mask is not None and (mask.dtype != torch.bool or mask.shape != shape):
-        raise ValueError(f"mask must be bool {shape}, got {mask.dtype} {tuple(mask.shape)}")
+    if mask is not None and not (isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.shape == shape):
+        got = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+        raise ValueError(f"mask must be bool {shape}, got {got}")
     check_labels("truth", truth, scores.shape[1])
     truth.check_inside(scores.shape[2:], scores.shape[1])
     return scores.detach()
