@@ -63,7 +63,7 @@ def test_what_is_wrong_with_points_made_in_a_graph_is_found_where_they_are_first
 
 def test_a_stride_that_changes_from_step_to_step_goes_into_a_whole_graph():
     loss, maps, points = losses.make("bce"), torch.randn(2, 3, 12, 12), rich(torch.rand(2, 3) + 1)
-    step = torch.compile(lambda maps, points, stride: loss(maps, points, stride=stride), fullgraph=True, backend="eager")
+    step = torch.compile(lambda maps, points, n: loss(maps, points, stride=n), fullgraph=True, backend="eager")
     for stride in (1, 2, 4, 1.5, 2.5):
         torch.testing.assert_close(step(maps, points, stride), loss(maps, points, stride=stride))
 
