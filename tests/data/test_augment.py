@@ -118,7 +118,7 @@ def test_kornia_alone_moves_points_as_it_moves_their_picture(through):
     if through == "key points":
         moved = replace(points, xy=xy).inside((HEIGHT, WIDTH))
     else:
-        moved = points.affine(change.transform_matrix[:, :2], (HEIGHT, WIDTH))
+        moved = points.affine(change.transform_matrix, (HEIGHT, WIDTH))
     assert moved.valid.any()
     for point in moved.valid[0].nonzero().flatten().tolist():
         share = picture[0, point] / picture[0, point].sum()
