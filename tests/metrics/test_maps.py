@@ -121,3 +121,18 @@ def test_scores_without_end_are_no_nan():
     truth = labelled([(0.0, 0.0, 0)])
     assert metrics.presence_auroc(scores, truth) == metrics.class_accuracy(scores, truth) == 1
     assert metrics.mean_scores(scores, truth)[0] == math.inf
+
+
+def test_at_a_stride_points_count_pixels_of_the_image():
+    scores = torch.zeros(2, 2, 3, 4)
+    scores[0, 1, 2, 1], scores[1, 0, 0, 3] = 0.8, 0.6
+    truth = labelled([(5.5, 9.5, 1)], [(15.5, -0.5, 0), (8.0, 4.0, 1)])  # at stride 4 (1, 2), (3.5, -0.5), (1.6, 0.6)
+    assert metrics.class_accuracy(scores, truth, stride=4) == pytest.approx(2 / 3)
+    assert metrics.mean_scores(scores, truth, stride=4) == pytest.approx((1.4 / 3, 0.0))
+    assert metrics.presence_auroc(scores, truth, stride=4) == pytest.approx(5 / 6)  # one of 3 ties with the absent
+    for metric in METRICS:
+        with pytest.raises(ValueError, match=r"image 0, point 0 at \(5.5, 9.5\) lies outside .* \(6, 8\)"):
+            metric(scores, truth, stride=2)
+        for stride, error in ((0, ValueError), (math.nan, ValueError), (True, TypeError), ((4, 4), TypeError)):
+            with pytest.raises(error, match="stride must be"):
+                metric(scores, truth, stride=stride)

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, distributed
 
-from falloff.checks import check_count
-from falloff.losses.base import kept_points, placed
+from falloff.checks import check_count, check_ratio
+from falloff.heatmaps import placed
+from falloff.losses.base import kept_points
 from falloff.losses.inputs import check_mask
 from falloff.points import Points
 
@@ -52,6 +53,7 @@ def count(
         tensor(2.)
     """
     check_count("parts", parts)
+    check_ratio("stride", stride)
     single = isinstance(points, Points)
     batches: list[Any] = [points] if single else list(points) if isinstance(points, Sequence) else []
     if not batches or not all(isinstance(one, Points) for one in batches):

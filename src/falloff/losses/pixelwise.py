@@ -82,13 +82,16 @@ class PixelLoss(NormalizedLoss):
         value = (value if weight is None else value * weight).view(logits.shape)
         return value if mask is None else torch.where(mask, value, 0.0)
 
-    def best_constant(self, points: Points, size: tuple[int, ...], classes: int) -> float:
-        check_labelled(points)
+    def best_constant(self, points: Points, size: tuple[int, ...], classes: int, mask: Tensor | None = None) -> float:
+        check_labelled(points, mask)
         window = Window.of(points, size, classes, self.width, kind=self.kind)
         heat, positive, weight = targets(self, window, points, points.xy.dtype)
         # A copy has a running mean of its own.
-        shares = replace(self).shares(points.valid.sum(1).to(heat.dtype), heat.numel())
+        shares = replace(self).shares(kept_points(points, mask).sum(1).to(heat.dtype),
+                                      heat.numel() if mask is None else mask.sum())
         weight = shares[:, None].expand(heat.shape) if weight is None else shares[:, None] * weight
+        if mask is not None:
+            weight = torch.where(mask.flatten(1), weight, 0.0)
         # Pixels far from points are all alike: one stands for them.
         near = (heat > 0) | positive
         nothing = heat.new_zeros(1)
