@@ -44,7 +44,8 @@ class Points:
         sigma: how wide each point's Gaussian is, in place of the one width that a loss or a map is given: standard
             deviations in pixels ``(B, N)``, one for each axis ``(B, N, 2)``, or covariances in square pixels
             ``(B, N, 2, 2)`` for rotated Gaussians (3 in place of 2 in a volume).
-        weight: how much each point counts in a loss, ``(B, N)``, finite and at least 0; None is 1 for all.
+        weight: how much each point counts in a loss, ``(B, N)``, finite and at least 0; None is 1 for all. One of
+            weight 0 is still among the points that a loss is divided by: ``where(weight > 0)`` leaves it out there.
 
     Raises:
         TypeError: an argument is not a tensor or its dtype is not the one above.

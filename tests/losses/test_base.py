@@ -455,6 +455,37 @@ def test_another_width_or_weight_in_each_step_is_no_other_graph(name):
     assert graphs.frame_count == 1
 
 
+@pytest.mark.graphs
+@pytest.mark.parametrize("name", ["distance-aware", "softmax-distance-aware", "dice", "spatial-js"])
+def test_another_number_of_points_in_each_step_is_at_most_four_graphs(name):
+    # The first number, any number, and 1 and 0, which a compiler never takes for any.
+    logits, loss = scene()[0], losses.make(name)
+    torch.compiler.reset()
+    graphs = CompileCounterWithBackend("aot_eager")
+    step = torch.compile(lambda x, points: loss(x, points), fullgraph=True, backend=graphs)
+    for count in (5, 6, 7, 9, 1, 0, 4, 1, 0, 12):
+        xy = torch.arange(4.0 * count).view(2, count, 2) % 5
+        points = Points(xy, torch.arange(2 * count).view(2, count) % CLASSES, torch.ones(2, count, dtype=torch.bool))
+        wanted, slope = gradient(loss, logits, points)
+        value = step(logits, points)
+        assert float(value.detach()) == pytest.approx(float(wanted), rel=1e-5, abs=1e-6)
+        assert torch.allclose(torch.autograd.grad(value, logits)[0], slope, rtol=1e-4, atol=1e-6)
+    assert graphs.frame_count <= 4
+
+
+@pytest.mark.graphs
+@pytest.mark.parametrize("normalizer", ["points", "image", "pixels", "running"])
+@pytest.mark.parametrize("name", ["distance-aware", "bce", "softmax-distance-aware"])
+def test_a_compiled_step_divides_by_the_points_that_lie_inside_as_a_call_that_drops_the_others(name, normalizer):
+    logits, loss = scene()[0], losses.make(name, normalizer=normalizer)
+    torch.compiler.reset()
+    step = torch.compile(lambda x, points: loss(x, points, mask=MASK), fullgraph=True, backend="aot_eager")
+    images = [([[1.0, 1.0], [99.0, 2.0], [3.0, 3.0]], [0, 0, 1]), ([[2.0, -5.0], [4.0, 5.0]], [1, 1])]
+    outside = Points.from_lists(images, weight=[[1.0, 1.0, 0.0], [2.0, 0.5]])
+    dropped = losses.make(name, normalizer=normalizer)(logits, outside.inside(SIZE), mask=MASK)
+    assert torch.allclose(step(logits, outside), dropped, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_loss_is_a_module_without_parameters_and_equal_by_its_options(name):
     loss = losses.make(name)

@@ -58,7 +58,7 @@ class PointLoss(_Kept):
     ``logits`` are floating point, ``(B, C, H, W)``, or ``(B, C, D, H, W)`` for points in a volume. Half precision is
     computed in float32; the result is float32 (float64 for float64) and the gradient has the logits' dtype. ``points``
     are of B images; those with their own ``sigma`` or ``weight`` keep them. A ``sigma`` that requires a gradient gets
-    it, ``weight`` gets none.
+    it, ``weight`` gets none. What a loss is divided by counts points of any weight, 0 included.
 
     A loss is a module without parameters, and equal to another of its class and options. It has a state with
     ``normalizer="running"`` alone, which is then in the ``state_dict`` of the module that holds it.

@@ -27,7 +27,8 @@ def count(
 
     With ``loss(logits, points, normalizer=losses.count(points))`` on each process, the mean of the gradients, which
     DistributedDataParallel takes, is the gradient of the whole batch under ``normalizer="points"``. Each valid point is
-    counted: one outside the picture, which a compiled call leaves out, goes before, by ``points.inside(size)``.
+    counted, whatever its weight: one outside the picture, which a compiled call leaves out, goes before, by
+    ``points.inside(size)``.
 
     Args:
         points: of this process: one batch, or all batches whose gradients are added up before a step.

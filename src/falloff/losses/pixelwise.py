@@ -44,8 +44,10 @@ class PixelLoss(NormalizedLoss):
     :func:`falloff.losses.count`.
 
     A point under a mask does not count. ``points.weight`` multiplies the charge of a point's pixel (and, where the
-    Gaussian is a target, of the pixels around it by as much as they belong to it, :math:`1 + y (w - 1)`); it does not
-    change the normaliser.
+    Gaussian is a target, of the pixels around it by as much as they belong to it, :math:`1 + y (w - 1)`), which at
+    weight 0 is charged neither as a point nor as background. It does not change the normaliser: the loss is linear in
+    each weight, and a point of weight 0 is still one of those divided by. ``points.where(points.weight > 0)`` leaves
+    such points out, whose pixels are then background; a mask that is False at their pixels leaves out both.
     """
 
     kind: ClassVar[heatmaps.Kind] = "gaussian"
