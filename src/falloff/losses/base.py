@@ -71,6 +71,10 @@ class PointLoss(_Kept):
             requires a gradient where the loss draws no Gaussian; on the CPU also logits whose NaN or infinity reaches
             the loss (elsewhere the check would stall the device).
 
+    A sigmoid or softmax is seen where autograd has recorded it, also before slices, views, conversions, clamps, joins
+    of such outputs alone, borders and resizing: not without gradients, behind ``detach()``, in a compiled net, or where
+    a part was changed in place. A loss of raw outputs, such as "mse", takes it.
+
     Second derivatives are those of the formulas, which are infinite or undefined at single places: at p = y and z = y
     for exponents below 2, and where a distance is 0.
     """
