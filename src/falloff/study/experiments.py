@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from falloff import measures
+from falloff import data, losses, measures
 from falloff.profiles import profile
 from falloff.run import Run
 from falloff.study import tuning
@@ -31,7 +32,8 @@ class Sizes:
         trials: of each loss's tuning, a power of two, in two blocks of half as many.
         finalists: how many of the best trials are run again on fresh seeds.
         choosing: those seeds.
-        pilot, seeds, long_seeds: of the runs of the pilot, and of those that are reported.
+        pilot, seeds, few, long_seeds: of the runs of the pilot, and of those that are reported.
+        rates: learning rates where nothing else is tuned.
     """
 
     base: Run
@@ -41,7 +43,9 @@ class Sizes:
     choosing: tuple[int, ...] = (2000, 2001, 2002)
     pilot: tuple[int, ...] = (3000, 3001, 3002, 3003, 3004)
     seeds: tuple[int, ...] = tuple(range(100, 120))
+    few: tuple[int, ...] = tuple(range(100, 105))
     long_seeds: tuple[int, ...] = tuple(range(100, 108))
+    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def tune(sizes: Sizes) -> Plan:
 
 def head_to_head(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     """All losses at their choices; at the winners of half the trials; at the library's defaults; four times as long."""
-    few = sizes.seeds[: max(1, len(sizes.seeds) // 2)]
+    half = sizes.seeds[: max(1, len(sizes.seeds) // 2)]
     long = lengthened(sizes.base, sizes.long)
     stage: Stage = []
     for loss in tuning.SPACES:
@@ -141,19 +145,95 @@ def head_to_head(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
 
         mine, later = choice(sizes.base.steps), choice(sizes.long)
         rows = [(loss, "reported", sizes.base, mine, sizes.seeds)]
-        rows += [(f"{loss}, winner of half {half + 1}", "tuning's variance", sizes.base,
-                  tuning.winner(tuned, loss, half), few) for half in range(2)]
-        rows += [(f"{loss}, chosen by {criterion}", "criterion", sizes.base, other, few)
+        rows += [(f"{loss}, winner of half {number + 1}", "tuning's variance", sizes.base,
+                  tuning.winner(tuned, loss, number), half) for number in range(2)]
+        rows += [(f"{loss}, chosen by {criterion}", "criterion", sizes.base, other, half)
                  for criterion in tuning.CRITERIA[1:]
                  if (other := choice(sizes.base.steps, criterion)).trial != mine.trial]
         rows.append((f"{loss}, {sizes.long} steps", "reported", long, later, sizes.long_seeds))
         if later.trial != mine.trial:
             rows.append((f"{loss}, {sizes.long} steps, carried", "carried", long, mine, sizes.long_seeds))
-        stage += [Planned(arm, role, tuning.of(base, loss, one.values, seed), FINAL, one.trial)
+        stage += [Planned(arm, role, tuning.of(base, loss, one.on, seed), FINAL, one.trial)
                   for arm, role, base, one, seeds in rows for seed in seeds]
         stage += [Planned(f"{loss}, defaults", "reported", sizes.base.replace(loss=loss, seed=seed), FINAL)
-                  for seed in few]
+                  for seed in half]
     yield stage
+
+
+STARTED = ("bce", "focal", "soft-bce", "mse", "distance-aware")
+HEADS = (1e-3, 0.1)
+
+
+def start(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
+    """Each start of the last layer, its bias and the size of its weights, for each loss, at its own rate."""
+    cells = {}
+    for loss in STARTED:
+        own = _own(sizes, tuned, loss)
+        for named, bias in (("0", 0.0), ("frequency", frequency(sizes.base)), ("constant", None)):
+            for head in HEADS:
+                run = tuning.of(sizes.base, loss, own | {"head_std": head}).replace(bias=bias)
+                cells[f"{loss}, bias {named}, head {head:g}"] = run
+    yield from _each_at_its_rate(sizes, cells)
+
+
+DENSE = ("bce", "focal", "soft-bce", "distance-aware")
+# Three routes from sparse to dense labels: more pixels a point, more points a picture, less context around them.
+ROUTES: dict[str, dict[str, dict[str, Any]]] = {
+    "disc": {f"{radius:g} px": {"dataset": f"digits(disc={radius:g})"} for radius in (0.1, 1.0, 2.0, 4.0)},
+    "points": {f"{count}": {"dataset": f"digits(points={count}, size=96)"} for count in (1, 4, 16)},
+    "context": {f"{side} px": {"dataset": f"digits(points=3, size={side}, within=64)"} for side in (64, 96, 128)},
+    "control": {"shuffled": {"dataset": "digits(shuffled=1)"}},
+}
+
+
+def density(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
+    """The same scenes with sparser and denser labels, by three routes, each loss at a rate of its own in each."""
+    cells = {f"{loss}, {route} {level}": tuning.of(sizes.base, loss, _own(sizes, tuned, loss)).replace(**changes)
+             for route, levels in ROUTES.items() for level, changes in levels.items() for loss in DENSE}
+    yield from _each_at_its_rate(sizes, cells)
+
+
+LABELLED = ("bce", "focal", "soft-bce", "mse", "distance-aware")
+WIDTHS = (0.75, 1.5, 3.0)
+
+
+def labels(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
+    """Labels that are moved or missing: which loss bears them, and with which width of the Gaussian."""
+    cells = {}
+    for loss in LABELLED:
+        own = _own(sizes, tuned, loss)
+        widths = [None] if "sigma" not in own else list(WIDTHS)
+        for jitter in (0.0, 0.5, 1.0, 2.0):
+            for width in widths:
+                run = tuning.of(sizes.base, loss, own | ({} if width is None else {"sigma": width}))
+                named = f"{loss}, jitter {jitter:g}" + ("" if width is None else f", sigma {width:g}")
+                cells[named] = run.replace(dataset=f"digits(jitter={jitter:g})" if jitter else "digits")
+        for missing in (0.2, 0.4):
+            for words, ignore in (("", ""), (", ignored", ", ignore=8")):
+                cells[f"{loss}, missing {missing:g}{words}"] = tuning.of(sizes.base, loss, own).replace(
+                    dataset=f"digits(missing={missing:g}{ignore})")
+    yield from _each_at_its_rate(sizes, cells)
+
+
+def _own(sizes: Sizes, tuned: pd.DataFrame, loss: str) -> dict[str, float]:
+    """What was chosen for a loss."""
+    return tuning.chosen(tuned, loss, sizes.base.steps, count=sizes.finalists).on
+
+
+def _each_at_its_rate(sizes: Sizes, cells: Mapping[str, Run]) -> Plan:
+    """The rate of each cell chosen on the pictures for choosing, then some seeds of each."""
+    tried = yield [Planned(arm, "tuning", run.replace(learning_rate=rate), trial=number)
+                   for arm, run in cells.items() for number, rate in enumerate(sizes.rates)]
+    rates = {arm: sizes.rates[int(tuning.score(tried[tried["arm"] == arm]).index[0])] for arm in cells}
+    yield [Planned(arm, "reported", run.replace(learning_rate=rates[arm], seed=seed), FINAL)
+           for arm, run in cells.items() for seed in sizes.few]
+
+
+def frequency(base: Run) -> float:
+    """The bias at which every pixel has the probability that one is labelled, over the training scenes."""
+    split = data.load(base.dataset, "train", base.size)
+    pixels = len(split.images) * len(split.classes) * math.prod(split.size)
+    return losses.prior_bias(int(split.points.valid.sum()) / pixels)
 
 
 def lengthened(base: Run, steps: int) -> Run:
@@ -168,6 +248,11 @@ EXPERIMENTS = {
     "head-to-head": Experiment(
         question="Which of nine losses finds and names sparse points best, each at its own choice?", plan=head_to_head,
         needs="tuning"),
+    "start": Experiment(question="How much does the start of the last layer matter, loss by loss?", plan=start,
+                        needs="tuning"),
+    "density": Experiment(question="Do sparse labels cost more the sparser they are, and does the loss matter there?",
+                          plan=density, needs="tuning"),
+    "labels": Experiment(question="Which loss bears labels that are off or missing?", plan=labels, needs="tuning"),
 }
 
 _STUDY = Run(precision="bfloat16", form="compiled", watched=("ap",))
@@ -176,7 +261,8 @@ SIZES = {
     "full": Sizes(base=_STUDY.replace(device="cuda", steps=4000, evaluations=40, size=128, width=32), long=16000,
                   seeds=tuple(range(100, 150)), long_seeds=tuple(range(100, 120))),
     "tiny": Sizes(base=_STUDY.replace(precision="float32", form="eager", steps=4, evaluations=2), long=8, trials=4,
-                  finalists=1, choosing=(2000,), pilot=(3000, 3001), seeds=(100, 101), long_seeds=(100, 101)),
+                  finalists=1, choosing=(2000,), pilot=(3000, 3001), seeds=(100, 101), few=(100, 101),
+                  long_seeds=(100, 101), rates=(1e-3, 1e-2)),
 }
 
 

@@ -131,9 +131,9 @@ class Tables:
                    for title, found in some.items()]
         curves = [{"key": key, **point} for key, some in self.curves.items() for point in some]
         packed = io.BytesIO()
-        lists: dict[str, Any] = {f"{key}/{metric}": value for key, some in self.pictures.items()
-                                 for metric, value in some.items()}
-        np.savez_compressed(packed, **lists)
+        arrays: dict[str, Any] = {f"{key}/{metric}": value for key, some in self.pictures.items()
+                                  for metric, value in some.items()}
+        np.savez_compressed(packed, **arrays)
         contents = dict(zip(FILES, (*(_text(rows) for rows in (said, numbers, curves)), packed.getvalue()),
                             strict=True))
         if not self.pictures:

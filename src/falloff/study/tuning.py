@@ -126,10 +126,10 @@ def finalists(rows: pd.DataFrame, count: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Choice:
-    """A trial that was chosen: its number, its values, and the axes in whose outer eighth it lies nonetheless."""
+    """A trial that was chosen: its number, what it has on each axis, and the axes in whose outer eighth it lies."""
 
     trial: int
-    values: dict[str, float]
+    on: dict[str, float]
     at_edge: tuple[str, ...]
 
 
