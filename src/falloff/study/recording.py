@@ -22,12 +22,13 @@ from falloff.project import commit, project_root, written
 from falloff.run import Run
 from falloff.study import claims, engine, experiments
 from falloff.study.experiments import EXPERIMENTS, Planned, Sizes, Stage, settings
-from falloff.study.store import Store, identity, key
+from falloff.study.store import Measuring, Store, identity, key
 from falloff.study.tables import KEY, Tables
 
 log = logging.getLogger(__name__)
 
 PART = 48  # runs after which the tables are written
+WHERE = ("data", "versions", "machine")  # what a manifest says of the last run that was trained
 DIVERGED = "FloatingPointError: training diverged"  # what is a result; any other failure is tried again
 
 
@@ -98,23 +99,29 @@ def fill(tables: Tables, stage: Stage, keys: Sequence[str], store: Store, label:
     Raises:
         RuntimeError: a run failed for another reason than that its training diverged.
     """
-    missing = {short: one for short, one in zip(keys, stage, strict=True) if not tables.has(short, one.asked)}
-    asked = {one.asked for one in missing.values()}
-    parts = [part for some in asked for part in _parts({k: one for k, one in missing.items() if one.asked == some})]
+    runs: dict[str, Run] = {}
+    asked: dict[str, tuple[Measuring, ...]] = {}
+    for short, one in zip(keys, stage, strict=True):
+        if not tables.has(short, one.asked):
+            runs[short] = one.run
+            asked[short] = tuple(dict.fromkeys((*asked.get(short, ()), *one.asked)))  # of all arms that have this run
+    alike = [[short for short in runs if asked[short] == some] for some in dict.fromkeys(asked.values())]
+    parts = [some[start : start + PART] for some in alike for start in range(0, len(some), PART)]
     for number, part in enumerate(parts, start=1):
-        wanted = next(iter(part.values())).asked
-        found = engine.results([one.run for one in part.values()], store, wanted,
+        wanted = asked[part[0]]
+        found = engine.results([runs[short] for short in part], store, wanted,
                                stage=f"{label}, part {number} of {len(parts)}")
         failed = []
-        for (short, one), (stored, numbers, error) in zip(part.items(), found, strict=True):
+        for short, (stored, numbers, error) in zip(part, found, strict=True):
             if stored is not None:
                 said = {"code": stored["code"], "seconds": round(stored["seconds"], 2), "commit": stored["commit"][:12],
                         "device_model": stored["machine"]["model"], "finished": stored["finished"]}
                 named = {one.title: {"by": one.code, **values} for one, values in zip(wanted, numbers, strict=True)}
-                tables.add(short, one.run, said, named, stored["curve"])
+                tables.add(short, runs[short], said, named, stored["curve"])
+                tables.where = {part: stored[part] for part in WHERE}
             elif error and error.startswith(DIVERGED):
-                tables.add(short, one.run, {"code": identity(one.run)["code"], "commit": commit()["commit"][:12],
-                                            "failure": error}, {}, [])
+                tables.add(short, runs[short], {"code": identity(runs[short])["code"],
+                                                "commit": commit()["commit"][:12], "failure": error}, {}, [])
             else:
                 failed.append(error)
         yield
@@ -122,22 +129,23 @@ def fill(tables: Tables, stage: Stage, keys: Sequence[str], store: Store, label:
             raise RuntimeError(f"{len(failed)} of {len(part)} runs failed; the first: {failed[0]}")
 
 
-def _parts(missing: Mapping[str, Planned]) -> list[dict[str, Planned]]:
-    names = list(missing)
-    return [{name: missing[name] for name in names[start : start + PART]} for start in range(0, len(names), PART)]
-
-
 def _arm(one: Planned, short: str) -> dict[str, Any]:
     return {"key": short, "arm": one.arm, "role": one.role, "trial": one.trial, "seed": one.run.seed}
 
 
 def known(name: str, profile: str, base: Run) -> Tables:
-    """What is recorded of an experiment already, here or in the committed tables."""
+    """What is recorded of an experiment already, here or in the committed tables.
+
+    Tables that are damaged, as by a kill between two files, are left out with a warning: the store has what they had.
+    """
     tables = Tables(base)
     for kind in ("data", "runs"):
         path = folder(profile, kind) / f"{name}.json"
         if path.exists():
-            tables.update(read(path)[1])
+            try:
+                tables.update(read(path)[1])
+            except ValueError as error:
+                log.warning("%s; it is left out, and what the store lacks of it is done again", error)
     return tables
 
 
@@ -176,7 +184,9 @@ def read(path: Path) -> tuple[dict[str, Any], Tables]:
         base, digests = Run.of(manifest["base"]), manifest["files"]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
-    return manifest, Tables.read(path, base, digests)
+    tables = Tables.read(path, base, digests)
+    tables.where = {part: manifest[part] for part in WHERE if part in manifest}
+    return manifest, tables
 
 
 def reported(table: pd.DataFrame) -> pd.DataFrame:
@@ -201,10 +211,15 @@ def codes(tables: Tables) -> set[str]:
 
 def forecast(name: str, profile: str, sizes: Sizes) -> str:
     """How many runs an experiment has, how many are recorded, and how long the rest will take here."""
-    stages = planned(name, sizes)
     tables = known(name, profile, sizes.base)
-    runs = {key(one.run)[:KEY]: one.run for stage in stages for one in stage}
-    left = [run for short, run in runs.items() if short not in tables.runs]
+    runs: dict[str, Run] = {}
+    lacking = set()
+    for stage in planned(name, profile, sizes):
+        for one in stage:
+            runs[short := key(one.run)[:KEY]] = one.run
+            if not tables.has(short, one.asked):
+                lacking.add(short)
+    left = [run for short, run in runs.items() if short in lacking]
     words = f"{len(runs)} runs, {len(runs) - len(left)} of them recorded"
     rate = _seconds_a_unit(profile, sizes.base)
     if not left or rate is None:
@@ -214,17 +229,25 @@ def forecast(name: str, profile: str, sizes: Sizes) -> str:
     return f"{words}; about {minutes:.0f} minutes for the rest, {at_once} at once"
 
 
-def planned(name: str, sizes: Sizes) -> list[Stage]:
-    """The stages of an experiment if all trials came out alike."""
-    needs = EXPERIMENTS[name].needs
-    needed = None if needs is None else pd.concat([_alike(stage) for stage in planned(needs, sizes)])
+def planned(name: str, profile: str, sizes: Sizes) -> list[Stage]:
+    """The stages of an experiment: as what is recorded has it, and from there on as if all runs came out alike."""
+    return [stage for stage, _ in _answered(name, profile, sizes)]
+
+
+def _answered(name: str, profile: str, sizes: Sizes) -> Iterator[tuple[Stage, pd.DataFrame]]:
+    needs, tables = EXPERIMENTS[name].needs, known(name, profile, sizes.base)
+    needed = None if needs is None else pd.concat([table for _, table in _answered(needs, profile, sizes)])
     plan = EXPERIMENTS[name].stages(sizes, needed)
-    stages = [next(plan)]
+    stage = next(plan)
     while True:
+        arms = [_arm(one, key(one.run)[:KEY]) for one in stage]
+        there = all(tables.has(arm["key"], one.asked) for arm, one in zip(arms, stage, strict=True))
+        table = tables.frame(arms) if there else _alike(stage)
+        yield stage, table
         try:
-            stages.append(plan.send(_alike(stages[-1])))
+            stage = plan.send(table)
         except StopIteration:
-            return stages
+            return
 
 
 def _alike(stage: Stage) -> pd.DataFrame:
@@ -267,11 +290,10 @@ def save(path: Path, manifest: Mapping[str, Any]) -> None:
 def _manifest(name: str, profile: str, sizes: Sizes, tables: Tables) -> dict[str, Any]:
     given = {what.name: getattr(sizes, what.name) for what in dataclasses.fields(sizes) if what.name != "base"}
     seconds = sum(row.get("seconds", 0.0) for row in tables.runs.values())
-    last = Store().entry(tables.run(next(reversed(tables.runs)))).read() if tables.runs else None
     return {
         "experiment": name, "question": EXPERIMENTS[name].question, "profile": profile, "base": sizes.base.describe(),
         "sizes": given, "runs": len(tables.runs), "seconds": round(seconds, 1), "adopted": [], **commit(),
-        **({} if last is None else {part: last[part] for part in ("data", "versions", "machine")}),
+        **tables.where,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -71,6 +71,7 @@ def verify(profile: str = "study", *, everything: bool = False, device: str | No
     count = sum(map(len, samples.values()))
     rows: list[dict[str, Any]] = []
     judged: dict[str, Any] = {}
+    where: dict[str, Any] = {}
     with FileLock(home.with_suffix(".lock")):
         shutil.rmtree(home, ignore_errors=True)  # a replay computes anew
         for name, (manifest, tables) in recorded.items():
@@ -78,6 +79,7 @@ def verify(profile: str = "study", *, everything: bool = False, device: str | No
             rows += [_row(name, arm, {}, {}, "not replayable without the set") for arm in samples[name]
                      if arm not in here]
             fresh = _again(tables, here, device, Store(home))
+            where = fresh.where or where
             noise = seed_noise(tables.frame(), count)
             pairs = list(zip(tables.frame(here).to_dict("records"), fresh.frame(here).to_dict("records"), strict=True))
             words = [row_word(old, new, noise) for old, new in pairs]
@@ -86,9 +88,6 @@ def verify(profile: str = "study", *, everything: bool = False, device: str | No
                 adopted = sorted({*manifest["adopted"], *recording.codes(tables)})
                 recording.save(folder / f"{name}.json", manifest | {"adopted": adopted})
             judged |= _claims(name, manifest, tables, fresh)
-        where: Any = next((Store(home).entry(_on(tables.run(arm["key"]), device)).read()
-                           for name, (_, tables) in recorded.items() for arm in samples[name]
-                           if is_here(tables.run(arm["key"]))), None) or {}
         shutil.rmtree(home, ignore_errors=True)
     verdict = {
         "profile": profile, "date": datetime.now(UTC).isoformat(timespec="seconds"), **commit(),
@@ -144,8 +143,9 @@ def _again(tables: Tables, arms: Sequence[Mapping[str, Any]], device: str | None
 
 def _asked(tables: Tables, key: str) -> tuple[Measuring, ...]:
     """What was measured of a run on the splits, with the system's own decoder: lists of numbers are left out."""
-    found = tables.numbers[key]
-    return tuple(Measuring(split=title, threshold="own" if title in ("val", "choosing") else "validation",
+    found = tables.numbers.get(key, {})  # none of a run that diverged
+    reference = "choosing" if "choosing" in found else "val"
+    return tuple(Measuring(split=title, threshold="own" if title == reference else "validation", reference=reference,
                            metrics=tuple(name for name in numbers if name != "by"))
                  for title, numbers in found.items() if " " not in title)
 
@@ -165,6 +165,8 @@ def chooses(name: str) -> str:
 
 def row_word(old: Mapping[str, Any], new: Mapping[str, Any], noise: Mapping[str, float]) -> str:
     """One of :data:`WORDS` for a replayed row against the recorded one: see :func:`verify`."""
+    if pd.isna(old.get("failure")) != pd.isna(new.get("failure")):
+        return "different"
     differences = {name: difference(old[name], new.get(name, math.nan)) for name in old if is_metric(name)}
     if not any(differences.values()):
         return "identical"
@@ -216,7 +218,8 @@ def difference(old: float, new: float) -> float:
 
 def _claims(name: str, manifest: Mapping[str, Any], tables: Tables, fresh: Tables) -> dict[str, Any]:
     """How the claims of an experiment come out with the replayed runs."""
-    mixed = replace(tables, numbers={key: tables.numbers[key] | fresh.numbers.get(key, {}) for key in tables.numbers})
+    mixed = replace(tables, curves=tables.curves | fresh.curves, numbers={
+        key: found | fresh.numbers.get(key, {}) for key, found in tables.numbers.items()})
     found = {}
     for claim in claims.load().values():
         old = manifest.get("claims", {}).get(claim.name)

@@ -38,6 +38,7 @@ class Tables:
         curves: by key, a row for each evaluation along the way.
         pictures: by key, then by metric, what is a list of numbers.
         arms: which run has which ``arm``, ``role`` and ``trial``, in the order of the plan.
+        where: the machine, versions and data of the run that came last.
     """
 
     base: Run
@@ -46,6 +47,7 @@ class Tables:
     curves: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     pictures: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     arms: list[dict[str, Any]] = field(default_factory=list)
+    where: dict[str, Any] = field(default_factory=dict)
 
     def run(self, key: str) -> Run:
         """The description of a run."""
@@ -94,6 +96,7 @@ class Tables:
             for part in ("numbers", "curves", "pictures"):
                 if short in getattr(other, part):
                     getattr(self, part)[short] = getattr(other, part)[short]
+        self.where = other.where or self.where
 
     def only(self, arms: Sequence[Mapping[str, Any]]) -> None:
         """Keep what belongs to some arms' runs, in their order."""
@@ -107,7 +110,7 @@ class Tables:
             curve: Sequence[Mapping[str, Any]]) -> None:
         """A run: what is said of it, what was measured of it by the name of the measuring, and its curve."""
         self._describe(key, run, row)
-        self.numbers[key] = {
+        self.numbers[key] = self.numbers.get(key, {}) | {
             title: {metric: rounded(value) for metric, value in numbers.items() if not isinstance(value, list)}
             for title, numbers in found.items()}
         lists = {metric: value for numbers in found.values() for metric, value in numbers.items()
@@ -148,6 +151,8 @@ class Tables:
             ValueError: a file is missing, or is not the one that the digests were taken of.
         """
         contents = {}
+        if missing := [name for name in FILES[:3] if name not in digests]:
+            raise ValueError(f"{path} has no digest of {missing[0]}")
         for name, digest in digests.items():
             try:
                 contents[name] = _file(path, name).read_bytes()

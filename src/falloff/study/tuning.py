@@ -126,10 +126,11 @@ def finalists(rows: pd.DataFrame, count: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Choice:
-    """A trial that was chosen: its number, and what it has on each axis."""
+    """A trial that was chosen: its number, what it has on each axis, and the axes in whose outer eighth it lies."""
 
     trial: int
     on: dict[str, float]
+    at_edge: tuple[str, ...]
 
 
 def chosen(table: pd.DataFrame, loss: str, steps: int, criterion: str = CRITERIA[0], count: int = 4) -> Choice:
@@ -145,16 +146,25 @@ def chosen(table: pd.DataFrame, loss: str, steps: int, criterion: str = CRITERIA
     mine = table[table["arm"] == loss]
     among = score(mine[mine["role"].str.startswith("block")], criterion).index[:count]
     again = mine[(mine["role"] == f"again, {steps} steps") & mine["trial"].isin(among)]
-    return _choice(again, loss, int(score(again, criterion).index[0]))
+    return _choice(table, loss, int(score(again, criterion).index[0]))
 
 
 def winner(table: pd.DataFrame, loss: str, half: int) -> Choice:
     """The best of every other trial: what a tuning of half the size would have chosen, ``half`` being 0 or 1."""
     mine = table[(table["arm"] == loss) & table["role"].str.startswith("block") & (table["trial"] % 2 == half)]
-    return _choice(mine, loss, int(score(mine).index[0]))
+    return _choice(table, loss, int(score(mine).index[0]))
 
 
-def _choice(rows: pd.DataFrame, loss: str, trial: int) -> Choice:
-    row = rows.loc[rows["trial"] == trial].iloc[0].to_dict()
-    return Choice(trial, {axis.name: value(row, axis) for axis in SPACES[loss]})
+def searched(table: pd.DataFrame, loss: str) -> Space:
+    """Where the trials of a loss were, of both blocks together."""
+    first = table[(table["arm"] == loss) & (table["role"] == "block 1")]
+    return tuple(replace(axis, low=min(axis.low, later.low), high=max(axis.high, later.high))
+                 for axis, later in zip(SPACES[loss], moved(SPACES[loss], first), strict=True))
+
+
+def _choice(table: pd.DataFrame, loss: str, trial: int) -> Choice:
+    row = table[(table["arm"] == loss) & (table["trial"] == trial)].iloc[0].to_dict()
+    space = searched(table, loss)
+    at_edge = tuple(axis.name for axis in space if not EDGE <= axis.where(value(row, axis)) <= 1 - EDGE)
+    return Choice(trial, {axis.name: value(row, axis) for axis in space}, at_edge)
 
