@@ -26,10 +26,10 @@ from falloff.losses.starts import best_constant, prior_bias
 from falloff.losses.wing import AdaptiveWing, adaptive_wing
 
 __all__ = [
-    "PixelLoss", "PointLoss", "adaptive_wing", "at_pixels", "at_points", "bce", "best_constant", "compiler_works", "count",
-    "dice", "distance_aware", "distance_map_bce", "dsnt", "find", "focal", "make", "mse", "names", "options", "prior_bias",
-    "quality_focal", "soft_argmax", "softmax_distance_aware", "spatial_js", "spatial_kl", "tversky", "varifocal",
-    "weighted_bce", "weighted_mse",
+    "PixelLoss", "PointLoss", "adaptive_wing", "at_pixels", "at_points", "bce", "best_constant", "compiler_works",
+    "count", "dice", "distance_aware", "distance_map_bce", "dsnt", "find", "focal", "make", "mse", "names", "options",
+    "prior_bias", "quality_focal", "soft_argmax", "softmax_distance_aware", "spatial_js", "spatial_kl", "tversky",
+    "varifocal", "weighted_bce", "weighted_mse",
 ]
 
 # In the order in which the study introduces them.
