@@ -15,7 +15,8 @@ __all__ = [
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (
     points.AP, points.AP_WORST_CLASS, points.AP_1, points.AP_4, points.F1, points.THRESHOLD, points.ERROR,
     maps.SCORE_AT_POINTS, maps.SCORE_ELSEWHERE, maps.CLASS_ACCURACY, maps.PRESENCE_AUROC,
-    calibration.CALIBRATION_ERROR, keypoints.PCK, curves.STEPS_TO_AP, placing.AP_TUNED, placing.PCK_MEAN,
+    calibration.CALIBRATION_ERROR, keypoints.PCK, curves.STEPS_TO_AP, curves.STEPS_TO_AP_HELD, placing.AP_TUNED,
+    placing.PCK_MEAN,
 )}
 STANDARD = ("ap", "ap_worst_class", "ap_1", "ap_4", "f1", "threshold", "error", "score_at_points", "score_elsewhere",
             "class_accuracy", "presence_auroc", "calibration_error", "pck")  # of every run
