@@ -1,4 +1,4 @@
-"""What the tests of recording and of replays share: a project with one small experiment, and tables that a test edits."""
+"""What tests of recordings and of replays share: a project with a small experiment, and tables that a test edits."""
 
 import hashlib
 import json
@@ -24,7 +24,8 @@ CLAIMS = {
         {"what": "Ratio", "number": "ratio", "above": 0}]},
     "C4": {"claim": "Others say so.", "planned": "Some day."},
 }
-BASE = Run(dataset="spots", width=2, batch=4, steps=2, evaluations=1, watched=("ap",), precision="float32", form="eager")
+BASE = Run(dataset="spots", width=2, batch=4, steps=2, evaluations=1, watched=("ap",), precision="float32",
+           form="eager")
 SMALL = Sizes(base=BASE, seeds=(0, 1, 2))
 CHOOSING = Measuring(split="val", metrics=("ap", "ap_1", "error"), threshold="own")
 LATE = Measuring(metrics=("ap", "error", "calibration_error"))
