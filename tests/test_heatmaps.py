@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -293,3 +294,52 @@ def test_the_radii_of_many_boxes_are_those_of_each():
         expected = [[heatmaps.object_radius(h, w, least) for h, w in zip(*pair, strict=True)]
                     for pair in zip(height.tolist(), width.tolist(), strict=True)]
         assert torch.allclose(heatmaps.object_radius(height, width, least), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_at_a_stride_points_count_pixels_of_the_image_and_sizes_and_widths_those_of_the_maps():
+    points = one(5.5, 9.5)  # at stride 4 (5.5 + 0.5) / 4 - 0.5 = 1 and 2
+    maps = heatmaps.render(points, (3, 4), 1, 1.0, stride=4)
+    assert maps.shape == (1, 1, 3, 4)
+    assert maps[0, 0, 2].tolist() == pytest.approx([math.exp(-0.5), 1, math.exp(-0.5), math.exp(-2)])
+    assert maps[0, 0, :, 1].tolist() == pytest.approx([math.exp(-2), math.exp(-0.5), 1])
+    assert heatmaps.positives(points, (3, 4), 1, stride=4).nonzero().tolist() == [[0, 0, 2, 1]]
+    near = heatmaps.pixels_near(points, (3, 4), 1, None, stride=4)
+    assert (near.index.tolist(), near.heat.tolist()) == ([2 * 4 + 1], [1])
+    own = replace(points, sigma=torch.full((1, 1), 8.0))  # a point's own width counts pixels of the image: 2 here
+    assert heatmaps.render(own, (3, 4), 1, 1.0, stride=4)[0, 0, 2, 0] == pytest.approx(math.exp(-1 / 8))
+    given = heatmaps.render(points, (3, 4), 1, torch.ones(1, 1), stride=4)  # one that is given counts those of the maps
+    assert torch.equal(given, maps)
+    finer = heatmaps.positives(one(1.0, 2.0), (8, 8), 1, stride=0.5)  # 1.5 / 0.5 - 0.5 = 2.5, and a tie goes up
+    assert finer.nonzero().tolist() == [[0, 0, 5, 3]]
+
+
+@settings(max_examples=20)
+@given(points=batches((12, 20), CLASSES, torch.float32), stride=st.sampled_from([1, 2, 4, np.float32(0.5), 2.5]))
+def test_a_stride_draws_what_points_at_the_stride_do(points, stride):
+    size, there = (math.ceil(12 / stride), math.ceil(20 / stride)), points.at_stride(stride)
+    for draw in (heatmaps.positives, lambda *of, **at: heatmaps.render(*of, 1.2, merge="noisy-or", **at),
+                 lambda *of, **at: heatmaps.pixels_near(*of, 1.2, **at).heat):
+        assert torch.equal(draw(points, size, CLASSES, stride=stride), draw(there, size, CLASSES))
+
+
+WRONG_STRIDES = [(0, ValueError), (-4, ValueError), (math.nan, ValueError), (math.inf, ValueError), (True, TypeError),
+                 ((4, 4), TypeError), ("4", TypeError), (None, TypeError), (torch.ones(2), TypeError)]
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("stride", "error"), WRONG_STRIDES)
+def test_a_stride_that_is_none_is_named(stride, error):
+    points = one(5.0, 2.0)
+    for draw in (heatmaps.positives, lambda *of, **at: heatmaps.render(*of, 1.0, **at),
+                 lambda *of, **at: heatmaps.pixels_near(*of, 1.0, **at)):
+        with pytest.raises(error, match="stride must be"):
+            draw(points, (8, 8), 1, stride=stride)
+        with pytest.raises(ValueError, match=r"at \(5, 2\) lies outside the picture of .* \(4, 4\)"):
+            draw(points, (2, 2), 1, stride=2)
+
+
+@pytest.mark.graphs
+def test_a_compiled_drawing_leaves_out_what_lies_outside():
+    points = Points.from_lists([([[30.0, 2.0], [3.0, 4.0], [1.0, 1.0]], [0, 0, 7])])
+    compiled = torch.compile(lambda p: heatmaps.render(p, (4, 4), 1, 1.0, stride=2), backend="eager", fullgraph=True)
+    assert torch.equal(compiled(points), heatmaps.render(points.inside((8, 8), 1), (4, 4), 1, 1.0, stride=2))

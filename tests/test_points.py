@@ -798,6 +798,7 @@ def test_boxes_of_the_wrong_kind_are_named(boxes, labels, options, named):
     (lambda points: points.scale((1, 1e-9)), "factor must be from 1e-06"),
     (lambda points: points.above(math.nan), "threshold must be a number, got nan"),
     (lambda points: points.flip(9, swap=[(0.5, 1)]), "swap must be pairs"),
+    (lambda points: points.flip(9, swap=3), "swap must be pairs .*, got 3"),
 ])
 def test_changes_that_cannot_be_made_are_named(change, named):
     with pytest.raises(ValueError, match=named):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from points_cases import CHANGES, SIGMAS, rich
 
+from falloff import losses
 from falloff.points import Points
 
 
@@ -58,6 +59,13 @@ def test_what_is_wrong_with_points_made_in_a_graph_is_found_where_they_are_first
         made(torch.tensor([[[0.0, 1.0], [torch.nan, 0.0]]]), label).check_inside((4, 4), 1)
     with pytest.raises(ValueError, match="label must not be negative"):
         made(torch.zeros(1, 2, 2), label - 1).extent  # noqa: B018
+
+
+def test_a_stride_that_changes_from_step_to_step_goes_into_a_whole_graph():
+    loss, maps, points = losses.make("bce"), torch.randn(2, 3, 12, 12), rich(torch.rand(2, 3) + 1)
+    step = torch.compile(lambda maps, points, n: loss(maps, points, stride=n), fullgraph=True, backend="eager")
+    for stride in (1, 2, 4, 1.5, 2.5):
+        torch.testing.assert_close(step(maps, points, stride), loss(maps, points, stride=stride))
 
 
 def test_a_compiled_affine_drops_the_points_of_a_perspective_which_an_eager_one_refuses():

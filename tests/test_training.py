@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,6 +119,18 @@ def test_the_first_answer_is_the_best_constant_one(spots):
         system = Recipe(run.replace(bias=bias)).system(one).eval()
         logits = system(torch.rand(1, 1, 16, 16))["maps"]
         assert torch.allclose(logits, torch.full_like(logits, first))
+
+
+def test_what_lies_beside_a_picture_is_no_background_of_the_start(spots):
+    one = data.load("spots", "train")
+    mask = torch.ones(len(one.images), 1, *one.size, dtype=torch.bool)
+    mask[:, :, 12:] = False
+    part = replace(one, mask=mask)
+    system = Recipe(TINY.replace(head_std=0.0, loss="bce")).system(part).eval()
+    shown = part.mask[:256].expand(-1, 2, -1, -1)
+    share = int(part.points[:256].valid.sum()) / int(shown.sum())
+    logits = system(torch.rand(1, 1, 16, 16))["maps"]
+    assert torch.allclose(logits, torch.full_like(logits, losses.prior_bias(share)), atol=1e-3)
 
 
 @settings(max_examples=10)

@@ -160,6 +160,17 @@ def test_what_does_not_count_changes_nothing(after):
     assert sorted(names["half"].weight.flatten().tolist()) == [0.0, 0.5, 1.0, 1.0, 1.0, 1.0]
 
 
+def test_a_point_of_weight_0_is_not_charged_but_counted(after):
+    names = after["What does not count"]
+    labelled, hidden, loss = names["labelled"], names["hidden"], names["loss"]
+    free = names["replace"](labelled, weight=torch.where(hidden, 0.0, 1.0))
+    assert (losses.count(free), losses.count(labelled.where(~hidden))) == (5, 4)
+    logits = torch.zeros(2, 3, 64, 64)
+    value, background = loss(logits, free), loss(logits, labelled.where(~hidden))
+    logits[heatmaps.positives(labelled.where(hidden), (64, 64), 3)] = 5.0
+    assert loss(logits, free) == value and loss(logits, labelled.where(~hidden)) > background
+
+
 def test_a_mask_of_pictures_fits_the_maps_at_a_stride(after):
     names = after["What does not count"]
     mask = torch.ones(2, 1, 64, 64, dtype=torch.bool)
@@ -203,12 +214,16 @@ def test_points_stay_on_what_kornia_moves(after):
     points = Points.from_lists([([[25, 30], [40, 20]], [0, 0]), ([[30, 38]], [0])])
     torch.manual_seed(1)
     moved_pictures = names["augment"](heatmaps.render(points, (64, 64), 1, sigma=3))
-    moved = points.affine(names["augment"].transform_matrix[:, :2], (48, 48))
+    moved = points.affine(names["augment"].transform_matrix, (48, 48))
     found = decode.peaks(moved_pictures, count=2, threshold=0.5, refine="log-parabola")
     assert moved.valid.tolist() == found.valid.tolist() == points.valid.tolist()
     assert not torch.allclose(moved.xy, points.xy, atol=1.0)
     distance = torch.cdist(moved.xy, found.xy).amin(-1)[points.valid]
     assert distance.max() < 0.1
+    bent = names["augmentation"].RandomPerspective(0.3, p=1.0)
+    bent(moved_pictures)
+    with pytest.raises(ValueError, match="perspective"):
+        points.affine(bent.transform_matrix, (48, 48))
 
 
 def test_what_is_saved_comes_back(after):

@@ -68,7 +68,7 @@ def check_finite_number(name: str, value: Any) -> None:
 def check_positive(name: str, value: Any) -> None:
     """Raise unless ``value`` is a finite number above 0."""
     _check_real(name, value)
-    if not (math.isfinite(value) and value > 0):
+    if not 0 < value < math.inf:  # a compiler follows no isfinite of a number that changes
         raise ValueError(f"{name} must be finite and above 0, got {value!r}")
 
 
@@ -82,7 +82,7 @@ def check_ratio(name: str, value: Any) -> None:
 def check_at_least_zero(name: str, value: Any) -> None:
     """Raise unless ``value`` is a finite number of at least 0."""
     _check_real(name, value)
-    if not (math.isfinite(value) and value >= 0):
+    if not 0 <= value < math.inf:
         raise ValueError(f"{name} must be finite and at least 0, got {value!r}")
 
 

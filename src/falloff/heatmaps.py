@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -174,9 +175,28 @@ class PixelsNear:
     weight: Float[Tensor, " near"]
 
 
+def placed(points: Points, size: Sequence[int], classes: int | None, stride: int | float) -> Points:
+    """The points in pixels of maps at a stride, all of them inside.
+
+    Raises:
+        TypeError, ValueError: ``size``, ``classes`` or ``stride`` out of range; a point lies outside the maps, or its
+            label is not in ``[0, classes)``. A compiled call cannot raise on a value: it leaves such a point out.
+    """
+    check_size("size", size)
+    if classes is not None:
+        check_count("classes", classes)
+    there = points.at_stride(stride)
+    if torch.compiler.is_compiling():
+        return there.inside(size, classes)
+    most = sys.maxsize if classes is None else classes
+    points.check_inside(size, most, stride=stride)  # an error in pixels of the image
+    there.check_inside(size, most)
+    return there
+
+
 def render(
     points: Points, size: Sequence[int], classes: int, sigma: float | Float[Tensor, "batch points *axes"],
-    *, merge: Merge = "max",
+    *, merge: Merge = "max", stride: int | float = 1,
 ) -> Float[Tensor, "batch classes *size"]:
     """One Gaussian around each point, merged within a class.
 
@@ -189,19 +209,20 @@ def render(
     is below the dtype's rounding error of 1 (5.6 sigma away in float32), the map is 0.
 
     Args:
-        points: B images. Points that carry their own ``sigma`` keep it against a number.
+        points: B images, in pixels of the image. Points that carry their own ``sigma`` keep it against a number.
         size: (height, width) of the maps in pixels, or (depth, height, width) for points in a volume.
         classes: number of maps per image; every label must be smaller.
-        sigma: standard deviation in pixels, finite and above 0: one number, or a tensor as in
+        sigma: standard deviation in pixels of the maps, finite and above 0: one number, or a tensor as in
             :class:`~falloff.points.Points`: ``(B, N)``, ``(B, N, 2)`` for x and y, or covariances ``(B, N, 2, 2)``.
         merge: "max", or "noisy-or": the probability that at least one of independent events happens.
+        stride: pixels of the image along a pixel of the maps, as in a call of :class:`~falloff.losses.PointLoss`.
 
     Returns:
         Values in [0, 1] in the dtype of ``points.xy``, on its device.
 
     Raises:
-        TypeError, ValueError: ``size``, ``classes``, ``sigma`` or ``merge`` out of range, a point outside the picture,
-            a label outside ``[0, classes)``.
+        TypeError, ValueError: ``size``, ``classes``, ``sigma``, ``merge`` or ``stride`` out of range, a point outside
+            the picture, a label outside ``[0, classes)`` (a call that is being compiled leaves such a point out).
 
     Source: Tompson et al. 2014; merged by the maximum as in Law and Deng 2018, section 3.2.
 
@@ -214,7 +235,7 @@ def render(
         [0.135, 0.607, 1.0, 0.607, 0.135]
     """
     check_one_of("merge", merge, get_args(Merge))
-    sigma = plain(sigma)
+    points, sigma = placed(points, size, classes, stride), plain(sigma)
     if isinstance(sigma, Tensor):
         points, sigma = replace(points, sigma=sigma), 1.0
     check_positive("sigma", sigma)
@@ -226,22 +247,28 @@ def render(
     return (1 - none_here).view(len(points), classes, *size)
 
 
-def positives(points: Points, size: Sequence[int], classes: int) -> Bool[Tensor, "batch classes *size"]:
+def positives(
+    points: Points, size: Sequence[int], classes: int, *, stride: int | float = 1
+) -> Bool[Tensor, "batch classes *size"]:
     """True at the pixel nearest to each valid point, in the map of its class.
 
     Comes from the points, never from ``heatmap == 1``: a Gaussian whose centre lies between pixels is 1 nowhere.
 
     Args and errors: as for :func:`render`.
     """
+    points = placed(points, size, classes, stride)
     window = Window.of(points, size, classes, None)
     return window.labelled(points, window.pixels(points)[0]).view(len(points), classes, *size)
 
 
-def pixels_near(points: Points, size: Sequence[int], classes: int, sigma: float | None) -> PixelsNear:
+def pixels_near(
+    points: Points, size: Sequence[int], classes: int, sigma: float | None, *, stride: int | float = 1
+) -> PixelsNear:
     """The pixels that a Gaussian of width ``sigma`` reaches around each point; None for the nearest alone.
 
     Args and errors: as for :func:`render`.
     """
+    points = placed(points, size, classes, stride)
     window = Window.of(points, size, classes, sigma)
     pixels = classes * math.prod(size)
     first = torch.arange(len(points), device=points.xy.device)[:, None] * pixels

@@ -44,7 +44,8 @@ class Points:
         sigma: how wide each point's Gaussian is, in place of the one width that a loss or a map is given: standard
             deviations in pixels ``(B, N)``, one for each axis ``(B, N, 2)``, or covariances in square pixels
             ``(B, N, 2, 2)`` for rotated Gaussians (3 in place of 2 in a volume).
-        weight: how much each point counts in a loss, ``(B, N)``, finite and at least 0; None is 1 for all.
+        weight: how much each point counts in a loss, ``(B, N)``, finite and at least 0; None is 1 for all. One of
+            weight 0 is still among the points that a loss is divided by: ``where(weight > 0)`` leaves it out there.
 
     Raises:
         TypeError: an argument is not a tensor or its dtype is not the one above.
@@ -460,14 +461,15 @@ class Points:
         return cls._joined("batches", batches)
 
     @classmethod
-    def _joined(cls, named: str, batches: Sequence[Points], single: bool = False) -> Points:
+    def _joined(cls, named: str, batches: Iterable[Points], single: bool = False) -> Points:
         """One batch of several, each of one image if ``single``; ``named`` is what errors call them."""
+        batches = list(batches)
         for index, batch in enumerate(batches):
             if not isinstance(batch, Points):
                 raise TypeError(f"{named}[{index}] must be falloff.points.Points, got {type(batch).__name__}")
             if single and len(batch) != 1:
                 raise ValueError(f"{named}[{index}] must be points of one image, got {len(batch)}")
-        if not len(batches):
+        if not batches:
             raise ValueError(f"{named} must be some that all carry the same arrays, got none")
         first, *others = [{name: f"shape (batch, points{''.join(f', {n}' for n in part.shape[2:])}) on {part.device}"
                            for name, part in batch._arrays().items()} for batch in batches]
@@ -660,7 +662,7 @@ class Points:
             changed["sigma"] = (spread + spread.mT) / 2  # symmetric to the last bit
         elif self.sigma is not None:
             changed["sigma"] = (length if self.sigma.ndim == 2 else box)(self.sigma)
-        pairs = [tuple(map(checks.plain, pair)) if hasattr(pair, "__len__") else () for pair in swap]
+        pairs = [checks.numbers(pair) or () for pair in (swap if isinstance(swap, Iterable) else [()])]
         swapped = [label for pair in pairs for label in pair]
         whole = all(checks.is_whole(label) and label >= 0 for label in swapped)
         if not whole or any(len(pair) != 2 for pair in pairs) or len(set(swapped)) < len(swapped):

@@ -42,11 +42,11 @@ class Recipe:
 
     def system(self, dataset: Dataset) -> System:
         """A system for a data set, with fresh weights."""
-        points = dataset.points[:TYPICAL]
-        if not bool(points.valid.any()):  # labels may be rarer than one image in so many
-            points = dataset.points
-        task = Task(dataset.images.shape[1], dataset.size, len(dataset.classes), points)
-        return self.system_for(task)
+        typical = dataset.head(TYPICAL)
+        if not bool(typical.points.valid.any()):  # labels may be rarer than one image in so many
+            typical = dataset
+        return self.system_for(Task(dataset.images.shape[1], dataset.size, len(dataset.classes), typical.points,
+                                    typical.mask))
 
     def system_for(self, task: Task) -> System:
         """A system for a task, with fresh weights."""

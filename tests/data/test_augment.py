@@ -37,6 +37,19 @@ def test_a_blob_and_its_point_go_to_the_same_place(options):
     assert torch.equal(moved.extra["instance"], points.extra["instance"])
 
 
+@pytest.mark.parametrize("options", [{"shift": 0.3}, {"degrees": 30.0}, {"scale": 0.3}, {"flip": 1.0, "shift": 0.2}])
+def test_pictures_are_drawn_at_the_centres_that_points_count_from(options):
+    # Whose pixels hold their own x and y: what is drawn where a point went to is where it came from.
+    row, column = torch.meshgrid(torch.arange(40.0), torch.arange(56.0), indexing="ij")
+    images = torch.stack([column, row]).expand(COUNT, 2, -1, -1)
+    _, points = blobs()
+    torch.manual_seed(1)
+    changed, moved, _ = augment.make(**options)(images, points)
+    at = 2 * moved.xy / torch.tensor([WIDTH - 1, HEIGHT - 1]) - 1
+    found = torch.nn.functional.grid_sample(changed, at[:, None], align_corners=True)[:, :, 0, 0]
+    assert moved.valid.all() and torch.allclose(found, points.xy[:, 0], atol=1e-3)
+
+
 def test_what_is_drawn_follows_torchs_seed_and_differs_by_image():
     images, points = blobs()
     change = augment.make(**ALL)
@@ -118,7 +131,7 @@ def test_kornia_alone_moves_points_as_it_moves_their_picture(through):
     if through == "key points":
         moved = replace(points, xy=xy).inside((HEIGHT, WIDTH))
     else:
-        moved = points.affine(change.transform_matrix[:, :2], (HEIGHT, WIDTH))
+        moved = points.affine(change.transform_matrix, (HEIGHT, WIDTH))
     assert moved.valid.any()
     for point in moved.valid[0].nonzero().flatten().tolist():
         share = picture[0, point] / picture[0, point].sum()

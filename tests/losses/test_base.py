@@ -12,6 +12,7 @@ from scenes import none, one
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.autograd import gradcheck, gradgradcheck
+from torch.nn.functional import interpolate, pad
 
 from falloff import heatmaps, losses
 from falloff.points import Points
@@ -455,6 +456,37 @@ def test_another_width_or_weight_in_each_step_is_no_other_graph(name):
     assert graphs.frame_count == 1
 
 
+@pytest.mark.graphs
+@pytest.mark.parametrize("name", ["distance-aware", "softmax-distance-aware", "dice", "spatial-js"])
+def test_another_number_of_points_in_each_step_is_at_most_four_graphs(name):
+    # The first number, any number, and 1 and 0, which a compiler never takes for any.
+    logits, loss = scene()[0], losses.make(name)
+    torch.compiler.reset()
+    graphs = CompileCounterWithBackend("aot_eager")
+    step = torch.compile(lambda x, points: loss(x, points), fullgraph=True, backend=graphs)
+    for count in (5, 6, 7, 9, 1, 0, 4, 1, 0, 12):
+        xy = torch.arange(4.0 * count).view(2, count, 2) % 5
+        points = Points(xy, torch.arange(2 * count).view(2, count) % CLASSES, torch.ones(2, count, dtype=torch.bool))
+        wanted, slope = gradient(loss, logits, points)
+        value = step(logits, points)
+        assert float(value.detach()) == pytest.approx(float(wanted), rel=1e-5, abs=1e-6)
+        assert torch.allclose(torch.autograd.grad(value, logits)[0], slope, rtol=1e-4, atol=1e-6)
+    assert graphs.frame_count <= 4
+
+
+@pytest.mark.graphs
+@pytest.mark.parametrize("normalizer", ["points", "image", "pixels", "running"])
+@pytest.mark.parametrize("name", ["distance-aware", "bce", "softmax-distance-aware"])
+def test_a_compiled_step_divides_by_the_points_that_lie_inside_as_a_call_that_drops_the_others(name, normalizer):
+    logits, loss = scene()[0], losses.make(name, normalizer=normalizer)
+    torch.compiler.reset()
+    step = torch.compile(lambda x, points: loss(x, points, mask=MASK), fullgraph=True, backend="aot_eager")
+    images = [([[1.0, 1.0], [99.0, 2.0], [3.0, 3.0]], [0, 0, 1]), ([[2.0, -5.0], [4.0, 5.0]], [1, 1])]
+    outside = Points.from_lists(images, weight=[[1.0, 1.0, 0.0], [2.0, 0.5]])
+    dropped = losses.make(name, normalizer=normalizer)(logits, outside.inside(SIZE), mask=MASK)
+    assert torch.allclose(step(logits, outside), dropped, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_loss_is_a_module_without_parameters_and_equal_by_its_options(name):
     loss = losses.make(name)
@@ -472,6 +504,36 @@ def test_the_outputs_of_a_sigmoid_are_no_logits():
             losses.make("distance-aware")(made, points)
         assert torch.isfinite(losses.make("mse")(made, points))  # a raw output may come from one
     assert torch.isfinite(losses.make("distance-aware")(2 * p - 1, points))
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("moved", [
+    lambda p: p[:, :2], lambda p: p.split(2, dim=1)[0], lambda p: p.chunk(2, dim=1)[1], lambda p: p.double(),
+    lambda p: p.unflatten(1, (2, 2))[:, 0], lambda p: p.half().float()[:, 1:3], lambda p: p.mT.contiguous().mT[:, :2],
+    lambda p: p.permute(0, 2, 3, 1).reshape(2, -1, 4).mT.reshape(p.shape)[:, :2], lambda p: p[:, [0, 2]],
+    lambda p: p.contiguous(memory_format=torch.channels_last).clone().narrow(1, 0, 2),
+    lambda p: torch.stack(p[:, :2].unbind(1), 1), lambda p: torch.cat([p[:, :1], p[:, 3:]], 1),
+    lambda p: p.flip(3)[:, :2], lambda p: torch.cat([torch.zeros_like(p[:, :1]).detach(), p[:, 1:]], 1),
+    lambda p: p[:, :1].expand(-1, 2, -1, -1), lambda p: p.clamp(min=1e-4).clamp(max=torch.tensor(0.9))[:, :2],
+    lambda p: pad(p[:, :2, 1:, 1:], (1, 0, 1, 0)), lambda p: pad(p[:, :2, 1:-1], (0, 0, 1, 1), mode="replicate"),
+    lambda p: interpolate(p[:, :2], scale_factor=2, mode="bilinear")[..., ::2, ::2],
+    lambda p: torch.where(p > 0.5, p, 0.0)[:, :2], lambda p: p.masked_fill(p < 0.1, 0.0)[:, 2:],
+])
+@pytest.mark.parametrize("squash", [torch.sigmoid, torch.nn.functional.hardsigmoid, lambda x: x.softmax(1)])
+def test_a_sigmoid_is_seen_through_what_only_moves_its_output(moved, squash):
+    x = torch.randn(2, 4, *SIZE, requires_grad=True)
+    points = Points.from_lists([([[2.0, 3.0]], [0]), ([[1.0, 1.0]], [1])])
+    with pytest.raises(ValueError, match=r"logits must be what comes before the sigmoid, got the output of a"):
+        losses.make("bce")(moved(squash(x)), points)
+    assert torch.isfinite(losses.make("bce")(moved(x), points))
+    assert torch.isfinite(losses.make("mse")(moved(squash(x)), points))
+
+
+def test_logits_that_lie_beside_a_sigmoid_or_come_after_it_are_taken():
+    x, points = torch.randn(2, 2, *SIZE, requires_grad=True), Points.from_lists([([[2.0, 3.0]], [0]), ([], [])])
+    both = torch.cat([x, x.sigmoid()], 1)  # raw maps and offsets of one net
+    for logits in (both[:, :2], x * x.sigmoid(), torch.logit(x.sigmoid()), x.sigmoid().detach()):
+        assert torch.isfinite(losses.make("bce")(logits, points))
 
 
 @pytest.mark.parametrize("name", NAMES)

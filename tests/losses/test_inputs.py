@@ -182,3 +182,21 @@ def test_a_weight_that_would_get_no_gradient_is_refused():
         replace(one(1.0, 1.0), weight=weight)
     with torch.no_grad():
         assert torch.isfinite(losses.make("bce")(MAPS, replace(one(1.0, 1.0), weight=weight)))
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("stride", "error"), [
+    (0, ValueError), (-4, ValueError), (math.nan, ValueError), (math.inf, ValueError), (True, TypeError),
+    ((4, 4), TypeError), ("4", TypeError), (None, TypeError),
+])
+def test_a_stride_that_is_none_is_named_wherever_one_is_taken(stride, error):
+    points, mask = one(1.0, 1.0), torch.ones(1, 1, 6, 8, dtype=torch.bool)
+    calls = [lambda name=name: losses.make(name)(MAPS, points, stride=stride) for name in NAMES]
+    calls += [lambda name=name: losses.best_constant(losses.make(name), points, SIZE, 2, stride=stride)
+              for name in NAMES]
+    calls += [lambda: losses.make("bce").elementwise(MAPS, points, stride=stride),
+              lambda: losses.at_points(MAPS, points, "offset", stride=stride),
+              lambda: losses.count(points, stride=stride), lambda: losses.count(points, mask=mask, stride=stride)]
+    for call in calls:
+        with pytest.raises(error, match="stride must be"):
+            call()

@@ -116,6 +116,18 @@ def test_a_loss_is_linear_in_the_weight_of_a_point(name):
     assert values[1] > values[0]
 
 
+@pytest.mark.parametrize("name", PIXEL)
+def test_a_point_of_weight_0_is_charged_nowhere_but_still_one_of_those_divided_by(name):
+    logits, points = scene(torch.float64)
+    unweighed = with_(points, weight=torch.tensor([[0.0, 1.0], [1.0, 1.0]]))
+    given = float(losses.make(name)(logits, unweighed))
+    assert given * int(points.valid.sum()) == pytest.approx(float(losses.make(name)(logits, unweighed, normalizer=1)))
+    if losses.make(name).width is None:  # its pixel alone
+        mask = ~heatmaps.positives(points.where(unweighed.weight == 0), SIZE, CLASSES)
+        left = losses.make(name)(logits, points, mask=mask, normalizer=int(points.valid.sum()))
+        assert given == pytest.approx(float(left))
+
+
 def test_where_points_overlap_the_nearer_ones_weight_decides():
     logits = torch.zeros(1, 1, *SIZE)
     points = Points.from_lists([([[2.0, 2.0], [5.0, 2.0]], [0, 0])])

@@ -103,7 +103,9 @@ def test_scores_that_are_no_maps_of_these_images_are_named(metric):
         metric(torch.ones(2, 2, 4, 4, dtype=torch.int64), truth)
     with pytest.raises(ValueError, match=r"scores must have shape .*, got \(2, 2\)"):
         metric(torch.rand(2, 2), truth)
-    for mask in (torch.ones(2, 1, 4, 4), torch.ones(1, 1, 4, 4, dtype=torch.bool)):
+    with pytest.raises(TypeError, match=r"truth must be falloff.points.Points, got list"):
+        metric(torch.rand(2, 2, 4, 4), truth.to_lists())
+    for mask in (torch.ones(2, 1, 4, 4), torch.ones(1, 1, 4, 4, dtype=torch.bool), [True, True]):
         if metric is not metrics.class_accuracy:
             with pytest.raises(ValueError, match=r"mask must be bool \(2, 1, 4, 4\), got"):
                 metric(torch.rand(2, 2, 4, 4), truth, mask=mask)
@@ -119,3 +121,18 @@ def test_scores_without_end_are_no_nan():
     truth = labelled([(0.0, 0.0, 0)])
     assert metrics.presence_auroc(scores, truth) == metrics.class_accuracy(scores, truth) == 1
     assert metrics.mean_scores(scores, truth)[0] == math.inf
+
+
+def test_at_a_stride_points_count_pixels_of_the_image():
+    scores = torch.zeros(2, 2, 3, 4)
+    scores[0, 1, 2, 1], scores[1, 0, 0, 3] = 0.8, 0.6
+    truth = labelled([(5.5, 9.5, 1)], [(15.5, -0.5, 0), (8.0, 4.0, 1)])  # at stride 4 (1, 2), (3.5, -0.5), (1.6, 0.6)
+    assert metrics.class_accuracy(scores, truth, stride=4) == pytest.approx(2 / 3)
+    assert metrics.mean_scores(scores, truth, stride=4) == pytest.approx((1.4 / 3, 0.0))
+    assert metrics.presence_auroc(scores, truth, stride=4) == pytest.approx(5 / 6)  # one of 3 ties with the absent
+    for metric in METRICS:
+        with pytest.raises(ValueError, match=r"image 0, point 0 at \(5.5, 9.5\) lies outside .* \(6, 8\)"):
+            metric(scores, truth, stride=2)
+        for stride, error in ((0, ValueError), (math.nan, ValueError), (True, TypeError), ((4, 4), TypeError)):
+            with pytest.raises(error, match="stride must be"):
+                metric(scores, truth, stride=stride)

@@ -321,6 +321,11 @@ def test_points_of_a_map_lie_at_their_pixels(ax):
     assert ax.images[0].get_extent() == [-0.5, 5.5, 7.5, -0.5]
 
 
+def test_points_of_an_image_lie_on_a_map_at_a_stride(ax):
+    plots.score_map(ax, torch.zeros(3, 4), one_image((5.5, 9.5)), found=one_image((-0.5, 11.5)), stride=4)
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[1.0, 2.0]], [[-0.5, 2.5]]]
+
+
 def test_a_map_that_is_none_is_refused(ax):
     with pytest.raises(ValueError, match=r"values must have the shape .* got \(2, 3, 4\)"):
         plots.score_map(ax, np.zeros((2, 3, 4)))

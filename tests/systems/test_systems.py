@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -13,6 +15,16 @@ def test_a_system_has_a_start_of_its_own_where_none_is_given():
     maps = system(torch.zeros(1, 1, 16, 16))["maps"]
     assert maps.shape == (1, 2, 16, 16)
     assert abs(float(maps.mean()) - losses.best_constant(loss, TASK.points, (16, 16), 2)) < 0.1
+
+
+def test_a_start_knows_stride_and_what_lies_beside_the_pictures():
+    mask = torch.zeros(2, 1, 16, 16, dtype=torch.bool)
+    mask[0, :, :9, :12] = mask[1, :, :6] = True
+    for given, pixels in ((None, 2 * 2 * 16 * 16), (mask, 2 * (9 * 12 + 6 * 16))):
+        task = replace(TASK, mask=given)
+        system = systems.make("heatmap", task, width=4, loss=losses.make("bce"), head_std=0.0)
+        maps = system(torch.zeros(1, 1, 16, 16))["maps"]
+        assert torch.allclose(maps, torch.full_like(maps, losses.prior_bias(1 / pixels)), atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,9 @@ def make(
         raise ValueError(f"one of degrees, {', '.join(shares)} must be above 0")
     steps: list[Any] = [RandomHorizontalFlip(p=flip)] if flip else []
     if degrees or scale or shift:
-        # With align_corners, pixels are where the matrix says; without, kornia draws them up to half a pixel off.
+        # The matrix counts from pixels' centres, as points do, and so does sampling with align_corners, whose -1 and 1
+        # are the centres of the first and last pixel. Without, kornia does so from 0.9 on alone: before, a shift by t
+        # pixels moved a picture that is W wide by t W / (W - 1).
         steps.append(RandomAffine(degrees, (shift, shift), (1 - scale, 1 + scale), p=1.0, align_corners=True,
                                   padding_mode="border"))
     if brightness:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, dataclass, fields
 from typing import Any, ClassVar
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from falloff import heatmaps
 from falloff.checks import check_at_least_zero, check_one_of, check_positive, plain
-from falloff.heatmaps import PixelsNear, nearest_pixel
+from falloff.heatmaps import PixelsNear, nearest_pixel, placed
 from falloff.losses.autograd import is_readable, work_dtype
 from falloff.losses.inputs import check_finite, check_logits, check_mask, refuse_probabilities
 from falloff.losses.normalizers import NAMES, Normalizer, RunningMean, check_normalizer, shares
@@ -59,7 +58,7 @@ class PointLoss(_Kept):
     ``logits`` are floating point, ``(B, C, H, W)``, or ``(B, C, D, H, W)`` for points in a volume. Half precision is
     computed in float32; the result is float32 (float64 for float64) and the gradient has the logits' dtype. ``points``
     are of B images; those with their own ``sigma`` or ``weight`` keep them. A ``sigma`` that requires a gradient gets
-    it, ``weight`` gets none.
+    it, ``weight`` gets none. What a loss is divided by counts points of any weight, 0 included.
 
     A loss is a module without parameters, and equal to another of its class and options. It has a state with
     ``normalizer="running"`` alone, which is then in the ``state_dict`` of the module that holds it.
@@ -71,6 +70,10 @@ class PointLoss(_Kept):
             <falloff.points.Points.inside>` does); logits that are the output of a sigmoid or softmax; a ``sigma`` that
             requires a gradient where the loss draws no Gaussian; on the CPU also logits whose NaN or infinity reaches
             the loss (elsewhere the check would stall the device).
+
+    A sigmoid or softmax is seen where autograd has recorded it, also before slices, views, conversions, clamps, joins
+    of such outputs alone, borders and resizing: not without gradients, behind ``detach()``, in a compiled net, or where
+    a part was changed in place. A loss of raw outputs, such as "mse", takes it.
 
     Second derivatives are those of the formulas, which are infinite or undefined at single places: at p = y and z = y
     for exponents below 2, and where a distance is 0.
@@ -146,9 +149,9 @@ class PointLoss(_Kept):
         """What a decoder reads: the probability, or the raw output of a loss that regresses a map."""
         return torch.sigmoid(logits) if self.is_probability else logits
 
-    def best_constant(self, points: Points, size: tuple[int, ...], classes: int) -> float:
-        """See :func:`falloff.losses.best_constant`."""
-        raise NotImplementedError(f"{self.name} must define best_constant(points, size, classes), or a "
+    def best_constant(self, points: Points, size: tuple[int, ...], classes: int, mask: Tensor | None = None) -> float:
+        """See :func:`falloff.losses.best_constant`; points in pixels of the maps, the mask ``(B, C, ...)``."""
+        raise NotImplementedError(f"{self.name} must define best_constant(points, size, classes, mask), or a "
                                   "training must be given its first bias")
 
 
@@ -186,28 +189,13 @@ def check_declared(loss: type[PointLoss]) -> None:
                         "@dataclass(frozen=True, kw_only=True)")
 
 
-def check_labelled(points: Points) -> None:
+def check_labelled(points: Points, mask: Tensor | None = None) -> None:
     """Raise ValueError unless one of the points counts."""
-    counts = points.valid if points.weight is None else points.valid & (points.weight > 0)
-    if not bool(counts.any()):
-        raise ValueError(f"points must hold at least one that counts (valid, of a weight above 0), got none in "
+    counts = kept_points(points, mask)
+    if not bool((counts if points.weight is None else counts & (points.weight > 0)).any()):
+        hidden = "" if mask is None else ", where the mask is True"
+        raise ValueError(f"points must hold at least one that counts (valid, of a weight above 0{hidden}), got none in "
                          f"{len(points)} images: take more images, or a bias such as losses.prior_bias(0.01)")
-
-
-def placed(points: Points, size: tuple[int, ...], classes: int | None, stride: int | float) -> Points:
-    """The points in pixels of maps at a stride, all of them inside.
-
-    Raises:
-        ValueError: a point lies outside the maps, or its label is not in ``[0, classes)``. A compiled call cannot raise
-            on a value: it leaves such a point out.
-    """
-    there = points.at_stride(stride)
-    if torch.compiler.is_compiling():
-        return there.inside(size, classes)
-    most = sys.maxsize if classes is None else classes
-    points.check_inside(size, most, stride=stride)  # an error in pixels of the image
-    there.check_inside(size, most)
-    return there
 
 
 def halved(slope: Callable[[float], Tensor], low: float, high: float) -> float:

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, distributed
 
-from falloff.checks import check_count
-from falloff.losses.base import kept_points, placed
+from falloff.checks import check_count, check_ratio
+from falloff.heatmaps import placed
+from falloff.losses.base import kept_points
 from falloff.losses.inputs import check_mask
 from falloff.points import Points
 
@@ -26,7 +27,8 @@ def count(
 
     With ``loss(logits, points, normalizer=losses.count(points))`` on each process, the mean of the gradients, which
     DistributedDataParallel takes, is the gradient of the whole batch under ``normalizer="points"``. Each valid point is
-    counted: one outside the picture, which a compiled call leaves out, goes before, by ``points.inside(size)``.
+    counted, whatever its weight: one outside the picture, which a compiled call leaves out, goes before, by
+    ``points.inside(size)``.
 
     Args:
         points: of this process: one batch, or all batches whose gradients are added up before a step.
@@ -52,6 +54,7 @@ def count(
         tensor(2.)
     """
     check_count("parts", parts)
+    check_ratio("stride", stride)
     single = isinstance(points, Points)
     batches: list[Any] = [points] if single else list(points) if isinstance(points, Sequence) else []
     if not batches or not all(isinstance(one, Points) for one in batches):

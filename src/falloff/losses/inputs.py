@@ -38,12 +38,33 @@ def check_mask(mask: object, shape: tuple[int, ...]) -> None:
 
 
 def refuse_probabilities(logits: Tensor) -> None:
-    """Raise ValueError where autograd says that logits are the output of a sigmoid or softmax, clamped or not."""
-    made_by = logits.grad_fn if is_plain() else None
-    if type(made_by).__name__ == "ClampBackward1" and made_by is not None:
-        made_by = made_by.next_functions[0][0]
-    if (name := type(made_by).__name__.removesuffix("Backward0")) in ("Sigmoid", "Softmax", "LogSoftmax"):
-        raise ValueError(f"logits must be what comes before the sigmoid, got the output of a {name.lower()}")
+    """Raise ValueError where autograd says that logits are the output of a sigmoid or softmax: all of their parts.
+
+    Looks through what only moves, joins, converts, clamps or averages numbers: mostly at one node, never at a value.
+    """
+    pending, found = [logits.grad_fn] if is_plain() else [], ""
+    for _ in range(64):
+        if not pending:
+            break
+        made_by = pending.pop()
+        name, _, version = type(made_by).__name__.partition("Backward")  # somebody's own functions have no version
+        if name in _SQUASHES:
+            found = name.lower()
+        elif made_by is not None and version and name.startswith(_KEEPS):
+            pending += [before for before, _ in made_by.next_functions]
+        elif made_by is not None:  # None made a constant, such as a border
+            return
+    if found and not pending:
+        raise ValueError(f"logits must be what comes before the sigmoid, got the output of a {found}")
+
+
+_SQUASHES = ("Sigmoid", "Hardsigmoid", "LogSigmoid", "Softmax", "LogSoftmax")
+# How autograd's names of operations begin that move, join, convert, clamp or average numbers.
+_KEEPS = ("AdaptiveAvgPool", "AdaptiveMaxPool", "Alias", "AsStrided", "AvgPool", "Cat", "Clamp", "Clone",
+          "ConstantPad", "Diagonal", "Expand", "Flip", "Gather", "Index", "MaskedFill", "MaxPool", "Permute", "Pixel",
+          "Reflection", "Repeat", "Replication", "Reshape", "Roll", "Rot90", "Select", "Slice", "Split", "Squeeze",
+          "Stack", "ToCopy", "Transpose", "Unbind", "Unfold", "Unsafe", "Unsqueeze", "Upsample", "View",
+          "Where")
 
 
 def check_finite(logits: Tensor, mask: Tensor | None) -> None:

@@ -70,10 +70,11 @@ class Tversky(PointLoss):
         missed, false = self.beta * (labelled - both), self.alpha * (predicted - both)
         return torch.stack([missed, false], 1) / ((both + missed + false + self.smooth) * max(1, len(logits)))[:, None]
 
-    def best_constant(self, points: Points, size: tuple[int, ...], classes: int) -> float:
+    def best_constant(self, points: Points, size: tuple[int, ...], classes: int, mask: Tensor | None = None) -> float:
         """The label frequency's: one constant everywhere overlaps best at p = 0 or 1, where nothing is learnt."""
-        check_labelled(points)
+        check_labelled(points, mask)
         heat = heatmaps.render(points, size, classes, self.sigma)
+        heat = heat if mask is None else heat[mask]
         return math.log(max(float(heat.mean()), 1e-6)) - math.log1p(-min(float(heat.mean()), 1 - 1e-6))
 
 

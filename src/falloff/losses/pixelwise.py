@@ -44,8 +44,10 @@ class PixelLoss(NormalizedLoss):
     :func:`falloff.losses.count`.
 
     A point under a mask does not count. ``points.weight`` multiplies the charge of a point's pixel (and, where the
-    Gaussian is a target, of the pixels around it by as much as they belong to it, :math:`1 + y (w - 1)`); it does not
-    change the normaliser.
+    Gaussian is a target, of the pixels around it by as much as they belong to it, :math:`1 + y (w - 1)`), which at
+    weight 0 is charged neither as a point nor as background. It does not change the normaliser: the loss is linear in
+    each weight, and a point of weight 0 is still one of those divided by. ``points.where(points.weight > 0)`` leaves
+    such points out, whose pixels are then background; a mask that is False at their pixels leaves out both.
     """
 
     kind: ClassVar[heatmaps.Kind] = "gaussian"
@@ -82,13 +84,16 @@ class PixelLoss(NormalizedLoss):
         value = (value if weight is None else value * weight).view(logits.shape)
         return value if mask is None else torch.where(mask, value, 0.0)
 
-    def best_constant(self, points: Points, size: tuple[int, ...], classes: int) -> float:
-        check_labelled(points)
+    def best_constant(self, points: Points, size: tuple[int, ...], classes: int, mask: Tensor | None = None) -> float:
+        check_labelled(points, mask)
         window = Window.of(points, size, classes, self.width, kind=self.kind)
         heat, positive, weight = targets(self, window, points, points.xy.dtype)
         # A copy has a running mean of its own.
-        shares = replace(self).shares(points.valid.sum(1).to(heat.dtype), heat.numel())
+        shares = replace(self).shares(kept_points(points, mask).sum(1).to(heat.dtype),
+                                      heat.numel() if mask is None else mask.sum())
         weight = shares[:, None].expand(heat.shape) if weight is None else shares[:, None] * weight
+        if mask is not None:
+            weight = torch.where(mask.flatten(1), weight, 0.0)
         # Pixels far from points are all alike: one stands for them.
         near = (heat > 0) | positive
         nothing = heat.new_zeros(1)

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
 from falloff.checks import check_at_least_zero, check_one_of, plain
-from falloff.heatmaps import nearest_pixel
+from falloff.heatmaps import nearest_pixel, placed
 from falloff.losses.autograd import is_readable, work_dtype
-from falloff.losses.base import kept_points, placed
+from falloff.losses.base import kept_points
 from falloff.losses.inputs import check_logits, check_mask
 from falloff.losses.normalizers import Normalizer, check_normalizer, shares
 from falloff.points import Points

@@ -87,13 +87,14 @@ class SoftmaxDistanceAware(NormalizedLoss):
         background = torch.zeros_like(logits[:, :1])
         return torch.softmax(torch.cat([logits, background], 1), 1)[:, :-1]
 
-    def best_constant(self, points: Points, size: tuple[int, ...], classes: int) -> float:
-        check_labelled(points)
+    def best_constant(self, points: Points, size: tuple[int, ...], classes: int, mask: Tensor | None = None) -> float:
+        check_labelled(points, mask)
         loss = replace(self)  # a copy has a running mean of its own
 
         def slope(x: float) -> Tensor:
             logit = torch.full((), x, device=points.xy.device, requires_grad=True)
-            return torch.autograd.grad(loss(logit.expand(len(points), classes, *size), points), logit)[0]
+            logits = logit.expand(len(points), classes, *size)
+            return torch.autograd.grad(loss(logits, points, mask=mask), logit)[0]
 
         check_both_sides(slope)
         return halved(slope, -40.0, 40.0)

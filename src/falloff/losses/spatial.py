@@ -86,7 +86,7 @@ class SpatialKL(PointLoss):
         """Each map's spatial softmax: how probable each pixel is, given that the map has a point."""
         return torch.softmax(logits.flatten(2), 2).view(logits.shape)
 
-    def best_constant(self, points: Points, size: tuple[int, ...], classes: int) -> float:
+    def best_constant(self, points: Points, size: tuple[int, ...], classes: int, mask: Tensor | None = None) -> float:
         """0: a constant changes no softmax."""
         return 0.0
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import math
 
-from falloff.checks import check_count, check_number, check_size, plain
+from jaxtyping import Bool
+from torch import Tensor
+
+from falloff.checks import check_number, plain
+from falloff.heatmaps import placed
 from falloff.losses.base import PointLoss
+from falloff.losses.inputs import check_mask
 from falloff.points import Points
 
 
@@ -28,7 +33,10 @@ def prior_bias(probability: float) -> float:
     return -math.log((1.0 - probability) / probability)
 
 
-def best_constant(loss: PointLoss, points: Points, size: tuple[int, ...], classes: int) -> float:
+def best_constant(
+    loss: PointLoss, points: Points, size: tuple[int, ...], classes: int, *,
+    mask: Bool[Tensor, "..."] | None = None, stride: int | float = 1,
+) -> float:
     """The one logit that, put out everywhere, makes a loss smallest on some points, with their weights.
 
     A last layer whose bias starts here starts without the large first loss that only teaches it how rare points are.
@@ -38,17 +46,23 @@ def best_constant(loss: PointLoss, points: Points, size: tuple[int, ...], classe
 
     Args:
         loss: from :func:`make`.
-        points: labelled points of some typical images.
+        points: labelled points of some typical images, in pixels of the image.
         size: (height, width) of the maps in pixels.
         classes: number of maps per image.
+        mask, stride: as a call of the loss gets them; where images are padded, a mask keeps the padding from being
+            taken for background.
 
     Raises:
-        ValueError: ``size`` or ``classes`` out of range; no point counts; a point outside the picture or a label
-            outside ``[0, classes)``; no finite constant is best, since options leave out one side (focal loss with
-            ``alpha`` 0 or 1).
+        TypeError: ``loss`` is none, a mask is not bool.
+        ValueError: ``size``, ``classes`` or ``stride`` out of range; a mask that does not fit; no point counts; a point
+            outside the picture or a label outside ``[0, classes)``; no finite constant is best, since options leave out
+            one side (focal loss with ``alpha`` 0 or 1).
     """
     if not isinstance(loss, PointLoss):
         raise TypeError(f"loss must come from losses.make(...), got {loss!r}")
-    check_size("size", size)
-    check_count("classes", classes)
-    return loss.best_constant(points, tuple(map(plain, size)), plain(classes))
+    points = placed(points, size, classes, stride)
+    size, classes = tuple(map(plain, size)), plain(classes)
+    if mask is None:
+        return loss.best_constant(points, size, classes)
+    check_mask(mask, (len(points), classes, *size))
+    return loss.best_constant(points, size, classes, mask.expand(len(points), classes, *size))

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from falloff.checks import choose
-from falloff.measures import calibration, curves, keypoints, maps, points
+from falloff.measures import calibration, curves, keypoints, maps, placing, points
 from falloff.measures.base import RADIUS, Labelled, Measured, Metric, Prediction
 
-__all__ = ["METRICS", "RADIUS", "Labelled", "Measured", "Metric", "Prediction", "along", "get", "measure"]
+__all__ = [
+    "METRICS", "RADIUS", "STANDARD", "STUDY", "Labelled", "Measured", "Metric", "Prediction", "along", "get", "measure",
+]
 
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (
     points.AP, points.AP_WORST_CLASS, points.AP_1, points.AP_4, points.F1, points.THRESHOLD, points.ERROR,
     maps.SCORE_AT_POINTS, maps.SCORE_ELSEWHERE, maps.CLASS_ACCURACY, maps.PRESENCE_AUROC,
-    calibration.CALIBRATION_ERROR, keypoints.PCK, curves.STEPS_TO_AP,
+    calibration.CALIBRATION_ERROR, keypoints.PCK, curves.STEPS_TO_AP, placing.AP_TUNED, placing.PCK_MEAN,
 )}
+STANDARD = ("ap", "ap_worst_class", "ap_1", "ap_4", "f1", "threshold", "error", "score_at_points", "score_elsewhere",
+            "class_accuracy", "presence_auroc", "calibration_error", "pck")  # of every run
+STUDY = (*STANDARD, "ap_tuned", "pck_mean")  # of every run that the record reports
 
 
 def get(name: str) -> Metric:

@@ -1,7 +1,9 @@
-"""What score maps say before any point is read from them; points count pixels of the maps.
+"""What score maps say before any point is read from them.
 
-Each raises TypeError or ValueError where the scores are no floating point maps of as many images as the points have,
-hold NaN where it reads them, or have no place for a point or its label.
+``stride`` is how many pixels of the image lie along a pixel of the maps, for points in pixels of the image, as in a
+call of :class:`falloff.losses.PointLoss`; a mask counts pixels of the maps. Each raises TypeError or ValueError where
+the scores are no floating point maps of as many images as the points have, hold NaN where it reads them, or have no
+place for a point or its label, or where the stride is no number above 0.
 """
 
 from __future__ import annotations
@@ -21,13 +23,13 @@ Scores = Float[Tensor, "batch classes height width"]
 Mask = Bool[Tensor, "batch 1 height width"]
 
 
-def presence_auroc(scores: Scores, truth: Points, *, mask: Mask | None = None) -> float:
+def presence_auroc(scores: Scores, truth: Points, *, mask: Mask | None = None, stride: int | float = 1) -> float:
     """How well the highest score of a map tells whether its class is in the picture at all, in [0, 1]; 0.5 is chance.
 
     The area under the ROC curve over all (image, class) pairs; NaN when every class is in every image, or none in any.
     Pixels where ``mask`` is False do not count.
     """
-    scores = _checked(scores, truth, mask)
+    scores, truth = _checked(scores, truth, stride, mask)
     present = torch.zeros(scores.shape[:2], dtype=torch.uint8, device=scores.device)
     image, point = truth.valid.nonzero(as_tuple=True)
     present[image, truth.label[image, point]] = 1
@@ -41,24 +43,26 @@ def presence_auroc(scores: Scores, truth: Points, *, mask: Mask | None = None) -
     return float(roc_auc_score(present.flatten().cpu(), place.flatten().cpu()))
 
 
-def class_accuracy(scores: Scores, truth: Points) -> float:
+def class_accuracy(scores: Scores, truth: Points, *, stride: int | float = 1) -> float:
     """Share of labelled points at whose nearest pixel the map of their own class is the highest, in [0, 1].
 
     NaN without points.
     """
-    scores = _checked(scores, truth)
+    scores, truth = _checked(scores, truth, stride)
     image, label, *pixel = _pixels(scores, truth)
     there = scores.movedim(1, -1)[(image, *pixel)]
     _refuse_nan(there, image)
     return float((there.argmax(-1) == label).double().mean())
 
 
-def mean_scores(scores: Scores, truth: Points, *, mask: Mask | None = None) -> tuple[float, float]:
+def mean_scores(
+    scores: Scores, truth: Points, *, mask: Mask | None = None, stride: int | float = 1
+) -> tuple[float, float]:
     """Mean score at the pixels nearest to points, each in the map of its class, and at all others.
 
     NaN where there is no such pixel. Pixels where ``mask`` is False do not count.
     """
-    scores = _checked(scores, truth, mask)
+    scores, truth = _checked(scores, truth, stride, mask)
     index = torch.zeros_like(truth.label[truth.valid])
     for axis, length in zip(_pixels(scores, truth), scores.shape, strict=True):
         index = index * length + axis
@@ -75,20 +79,22 @@ def mean_scores(scores: Scores, truth: Points, *, mask: Mask | None = None) -> t
     return at_sum / labelled if labelled else math.nan, (total - at_sum) / others if others else math.nan
 
 
-def _checked(scores: Tensor, truth: Points, mask: Tensor | None = None) -> Tensor:
-    """The scores without the graph of the net that gave them, if every point has a place in its class's map."""
+def _checked(scores: Tensor, truth: Points, stride: int | float, mask: Tensor | None = None) -> tuple[Tensor, Points]:
+    """The scores without the graph of the net that gave them, and the points on them, if each has a place there."""
     if not isinstance(scores, Tensor) or not scores.is_floating_point():
         raise TypeError("scores must be a floating point tensor")
+    if not isinstance(truth, Points):
+        raise TypeError(f"truth must be falloff.points.Points, got {type(truth).__name__}")
     if scores.ndim < 3:
         raise ValueError(f"scores must have shape (batch, classes, height, width), got {tuple(scores.shape)}")
     if len(scores) != len(truth):
         raise ValueError(f"scores holds {len(scores)} images, truth {len(truth)}: the two must be equal")
     shape = (len(scores), 1, *scores.shape[2:])
-    if mask is not None and (mask.dtype != torch.bool or mask.shape != shape):
-        raise ValueError(f"mask must be bool {shape}, got {mask.dtype} {tuple(mask.shape)}")
+    if mask is not None and not (isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.shape == shape):
+        got = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+        raise ValueError(f"mask must be bool {shape}, got {got}")
     check_labels("truth", truth, scores.shape[1])
-    truth.check_inside(scores.shape[2:], scores.shape[1])
-    return scores.detach()
+    return scores.detach(), heatmaps.placed(truth, tuple(scores.shape[2:]), scores.shape[1], stride)
 
 
 def _pixels(scores: Tensor, truth: Points) -> list[Tensor]:

@@ -117,7 +117,7 @@ def dots(
 
 def score_map(
     ax: Axes, values: ArrayLike, points: Points | None = None, *, found: Points | None = None, log: bool = False,
-    limits: tuple[float, float] | None = None, label: str | None = None, bar: bool = True,
+    limits: tuple[float, float] | None = None, label: str | None = None, bar: bool = True, stride: int | float = 1,
 ) -> AxesImage:
     """A map as an image whose axes count pixels, an integer being a pixel's centre; NaN is left blank.
 
@@ -130,9 +130,11 @@ def score_map(
             largest) to the largest value.
         label: what the colours stand for, with its unit, beside the bar.
         bar: draw the bar.
+        stride: pixels of the image along a pixel of the map, for points in pixels of the image.
 
     Raises:
-        ValueError: ``values`` has not two dimensions, or ``points`` or ``found`` holds more than one image.
+        ValueError: ``values`` has not two dimensions, ``points`` or ``found`` holds more than one image, or ``stride``
+            is not above 0.
     """
     shown = np.asarray(values, dtype=float)
     if shown.ndim != 2:
@@ -147,8 +149,9 @@ def score_map(
             continue
         if len(marked.xy) != 1:
             raise ValueError(f"{name} must hold one image, got {len(marked.xy)}")
-        ax.plot(*np.asarray(marked.xy[0][marked.valid[0]]).T, linestyle="none", marker=mark, ms=size, mfc="none",
-                mec=PALE, mew=1.2, path_effects=outline)
+        xy = marked.at_stride(stride).xy[0][marked.valid[0]]
+        ax.plot(*np.asarray(xy).T, linestyle="none", marker=mark, ms=size, mfc="none", mec=PALE, mew=1.2,
+                path_effects=outline)
     height, width = shown.shape
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
     ax.grid(False)

@@ -96,16 +96,18 @@ class Measuring:
 
     Args:
         split: of the run's data set.
-        metrics: by name, all of a prediction's that :data:`falloff.measures.METRICS` lists by default.
+        metrics: by name, :data:`falloff.measures.STANDARD` by default.
         decoder: options of the system's decoder in place of its own.
-        threshold: the score from which a prediction counts where a metric needs one: the best on the validation split
-            with the same decoder, the best on the split itself ("own"), or a number.
+        threshold: the score from which a prediction counts where a metric needs one: the best on validation images with
+            the same decoder, the best on the split itself ("own"), or a number.
+        reference: the split that holds the validation images.
     """
 
     split: str = "test"
-    metrics: tuple[str, ...] = tuple(name for name, metric in measures.METRICS.items() if metric.reads is None)
+    metrics: tuple[str, ...] = measures.STANDARD
     decoder: Mapping[str, Option] = field(default_factory=dict)
     threshold: Literal["validation", "own"] | float = "validation"
+    reference: str = "val"
 
     def __hash__(self) -> int:
         return hash((self.name, self.metrics))
@@ -113,7 +115,8 @@ class Measuring:
     @property
     def name(self) -> str:
         """What identifies it, whatever the metrics."""
-        return _digest({"split": self.split, "decoder": dict(self.decoder), "threshold": self.threshold})
+        threshold = self.threshold if self.reference == "val" else f"{self.threshold} on {self.reference}"
+        return _digest({"split": self.split, "decoder": dict(self.decoder), "threshold": threshold})
 
     @property
     def title(self) -> str:
@@ -128,7 +131,7 @@ class Measuring:
     @property
     def on_validation(self) -> Measuring:
         """What gives the threshold."""
-        return replace(self, split="val", metrics=("threshold",), threshold="own")
+        return replace(self, split=self.reference, metrics=("threshold",), threshold="own", reference="val")
 
     def missing(self, numbers: Mapping[str, Any] | None) -> list[str]:
         """The metrics that are not among some stored numbers, or were computed by other code."""

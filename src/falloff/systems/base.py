@@ -16,12 +16,16 @@ from falloff.points import Points
 
 @dataclass(frozen=True)
 class Task:
-    """What a system is made for: channels and (height, width) of the images, the number of classes, typical points."""
+    """What a system is made for: channels and (height, width) of the images, the number of classes, typical points.
+
+    ``mask`` is True where a pixel of the points' images counts, ``(B, 1, height, width)``; None where all do.
+    """
 
     channels: int
     size: tuple[int, int]
     classes: int
     points: Points
+    mask: Bool[Tensor, "batch 1 height width"] | None = None
 
 
 class Outputs(dict[str, Tensor]):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from falloff import decode, heatmaps
 from falloff.losses.base import PointLoss
+from falloff.losses.starts import best_constant
 from falloff.models.base import Net
 from falloff.points import Points
 from falloff.systems.base import Outputs, Prediction, System, Task
@@ -39,7 +40,8 @@ class Heatmap(System):
         self.count = max(LEAST_COUNT, 2 * task.points.xy.shape[1])
         if bias is None:
             size = tuple(-(-length // self.stride) for length in task.size)
-            bias = loss.best_constant(task.points.at_stride(self.stride), size, task.classes)
+            mask = heatmaps.counted(task.mask, self.stride)
+            bias = best_constant(loss, task.points, size, task.classes, mask=mask, stride=self.stride)
         for head in self.net.heads.values():
             nn.init.normal_(head.get_parameter("weight"), std=head_std)
             nn.init.constant_(head.get_parameter("bias"), bias)
