@@ -187,12 +187,12 @@ def test_a_net_at_a_stride_finds_boxes_in_pixels_of_the_picture(after):
     assert names["maps"].shape == (2, 1, 16, 16) and names["value"].requires_grad
     torch.testing.assert_close(names["boxes"].xy, names["placed"].xy)
     assert names["boxes"].xy.max() > 16 and 0 <= names["ap"] <= 1
-    wanted, at_pixels = names["wanted"], names["at_pixels"]
+    wanted = names["wanted"]
     sizes, pixel = torch.zeros(2, 2, 16, 16), wanted.at_stride(4).xy.round().long()
     for picture, (x, y) in enumerate(pixel[:, 0].tolist()):
         sizes[picture, :, y, x] = wanted.extra["size"][picture, 0] / 4
     assert losses.at_points(sizes, wanted, "size", stride=4) == 0
-    assert torch.equal(4 * at_pixels(sizes, pixel), wanted.extra["size"])
+    assert torch.equal(4 * losses.at_pixels(sizes, pixel), wanted.extra["size"])
 
 
 def test_points_follow_pictures_that_are_made_one_size(after):

@@ -17,7 +17,7 @@ from falloff.losses.distance import DistanceAware, DistanceMapBCE, distance_awar
 from falloff.losses.focal_loss import Focal, focal
 from falloff.losses.overlap import Dice, Tversky, dice, tversky
 from falloff.losses.pixelwise import PixelLoss
-from falloff.losses.regression import at_points
+from falloff.losses.regression import at_pixels, at_points
 from falloff.losses.soft_focal import QualityFocal, Varifocal, quality_focal, varifocal
 from falloff.losses.softmax import SoftmaxDistanceAware, softmax_distance_aware
 from falloff.losses.spatial import DSNT, SpatialJS, SpatialKL, dsnt, soft_argmax, spatial_js, spatial_kl
@@ -26,10 +26,10 @@ from falloff.losses.starts import best_constant, prior_bias
 from falloff.losses.wing import AdaptiveWing, adaptive_wing
 
 __all__ = [
-    "PixelLoss", "PointLoss", "adaptive_wing", "at_points", "bce", "best_constant", "compiler_works", "count", "dice",
-    "distance_aware", "distance_map_bce", "dsnt", "find", "focal", "make", "mse", "names", "options", "prior_bias",
-    "quality_focal", "soft_argmax", "softmax_distance_aware", "spatial_js", "spatial_kl", "tversky", "varifocal",
-    "weighted_bce", "weighted_mse",
+    "PixelLoss", "PointLoss", "adaptive_wing", "at_pixels", "at_points", "bce", "best_constant", "compiler_works",
+    "count", "dice", "distance_aware", "distance_map_bce", "dsnt", "find", "focal", "make", "mse", "names", "options",
+    "prior_bias", "quality_focal", "soft_argmax", "softmax_distance_aware", "spatial_js", "spatial_kl", "tversky",
+    "varifocal", "weighted_bce", "weighted_mse",
 ]
 
 # In the order in which the study introduces them.
