@@ -96,7 +96,7 @@ def test_what_is_given_as_name_and_value_goes_before_a_file_and_a_file_before_th
         (["steps 3"], "parameters are written name=value, got 'steps 3'"),
         (["steps", "=", "rate=1"], "steps must be an integer, got ''"),
         (["--params", "title='open"], "PARAMS must be quoted as in a shell"),
-        (["--profile", "huge"], "profile must be one of quick, full, tiny, got 'huge'"),
+        (["--profile", "huge"], "profile must be one of quick, study, full, tiny, got 'huge'"),
         (["--file", "absent.toml"], "'absent.toml' must be a TOML file of parameters: [Errno 2] No such file"),
     ],
 )
