@@ -20,14 +20,19 @@ VARIANTS = {"digits": "falloff.data.variants"}  # and the module that reads its 
 
 def is_made(name: str) -> bool:
     """Whether a set, or the set that a variant is one of, is made by a module."""
-    return name in MADE or (name.endswith(")") and name.partition("(")[0] in VARIANTS)
+    return name in MADE or (name.endswith(")") and _base(name) in VARIANTS)
 
 
 def module(name: str) -> str:
     """The module that reads a set: what its pictures depend on, beside a file's content."""
     if not is_made(name):
         return "falloff.data.npz"
-    return MADE[name] if name in MADE else VARIANTS[name.partition("(")[0]]
+    return MADE[name] if name in MADE else VARIANTS[_base(name)]
+
+
+def _base(name: str) -> str:
+    base, *_ = name.partition("(")
+    return base
 
 
 def kind(name: str) -> str:

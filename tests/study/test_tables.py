@@ -65,6 +65,7 @@ def same(one, other):
 def test_what_is_read_is_what_was_written(tables, written):
     found = read(written)
     same(tables, found)
+    assert repr(found.arms) == repr(tables.arms)
     assert sorted(path.name for path in written[0].parent.iterdir()) == [
         "pair.curves.csv", "pair.numbers.csv", "pair.pictures.npz", "pair.runs.csv"]
     assert {what: found.runs["aaa"][what] for what in SAID} == SAID  # also a code that looks like a number

@@ -164,6 +164,7 @@ class Tables:
         tables = cls(base)
         for row in runs:
             arm = {name: row.pop(name, None) for name in ARM}
+            arm["trial"] = None if arm["trial"] is None else int(arm["trial"])  # a column with gaps holds floats
             tables.arms.append(arm)
             tables.runs[arm["key"]] = row
         for row in numbers:
