@@ -7,7 +7,6 @@ from falloff.metrics.instances import instances, oks_distance
 from falloff.metrics.keypoints import keypoint_distances, nme, oks, pck, pckh
 from falloff.metrics.maps import class_accuracy, mean_scores, presence_auroc
 from falloff.metrics.matching import Distance, Match, Method, euclidean, match
-from falloff.metrics.placing import mean_pck
 from falloff.metrics.ranking import (
     Curve,
     against_radius,
@@ -23,6 +22,6 @@ from falloff.metrics.ranking import (
 __all__ = [
     "Curve", "Distance", "Match", "Method", "Reliability", "against_radius", "average_precision", "best_threshold",
     "brier", "class_accuracy", "confusion", "duplicates", "euclidean", "f1", "instances", "iou", "keypoint_distances",
-    "localisation_error", "match", "mean_pck", "mean_scores", "nme", "oks", "oks_distance", "pck", "pckh",
+    "localisation_error", "match", "mean_scores", "nme", "oks", "oks_distance", "pck", "pckh",
     "per_class_average_precision", "precision_recall", "presence_auroc", "reliability",
 ]

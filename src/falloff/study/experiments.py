@@ -100,9 +100,9 @@ def settings(name: str, device: str | None = None) -> Sizes:
 
 def pilot(sizes: Sizes) -> Plan:
     """How far seeds lie apart with one recipe or another: what the power of all that follows rests on."""
-    arms: dict[str, dict[str, Any]] = {
-        "batch 16": {}, "batch 32": {"batch": 32}, "constant rate": {"schedule": "constant"}, "twice the steps": {
-            "steps": 2 * sizes.base.steps, "evaluations": sizes.base.evaluations}}
+    arms: dict[str, dict[str, Any]] = {"batch 16": {}, "batch 32": {"batch": 32},
+                                       "constant rate": {"schedule": "constant"},
+                                       "twice the steps": {"steps": 2 * sizes.base.steps}}
     tried: dict[str, dict[str, Any]] = {
         "bce": {}, "focal": {}, "soft-bce": {"sigma": 0.75}, "distance-aware": {}}
     yield [Planned(f"{loss}, {arm}", "pilot", sizes.base.replace(
