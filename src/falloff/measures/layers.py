@@ -16,7 +16,6 @@ from falloff.measures.base import Measured, Metric
 
 def change(measured: Measured, part: str) -> list[Tensor]:
     """How far the weights, or the biases, of each last layer are from where they began, a row for each output."""
-    assert measured.trained is not None
     end, start = measured.once(lasts)
     return [(new.get_parameter(part) - old.get_parameter(part)).detach().double().flatten(1 if part == "weight" else 0)
             for new, old in zip(end, start, strict=True)]

@@ -1,4 +1,7 @@
-"""Average precision picture by picture, as pseudo-values."""
+"""Average precision picture by picture, as pseudo-values.
+
+It is the same average precision as everywhere, with precision made monotone: its derivative exists as well.
+"""
 
 from __future__ import annotations
 
