@@ -823,3 +823,52 @@ def test_whole_numbers_of_numpy_are_sizes(number):
     assert points.padded(number(5)).label.shape == (2, 5)
     points.check_inside((number(12), number(12)), number(3))
     assert Points.from_coco([[], []], number(3)).xy.shape == (2, 0, 2)
+
+
+# What a newcomer's file has.
+
+
+@pytest.mark.parametrize("at", ["centre", "corners"])
+def test_a_picture_without_boxes_collates_with_one_that_has_some(at):
+    empty = Points.from_boxes([[]], [[]], at=at)
+    assert empty.xy.shape == (1, 0, 2) and empty.extra["size"].shape == (1, 0, 2)
+    some = Points.from_boxes([[[0, 0, 8, 4]]], [[1]], at=at)
+    joined = Points.cat([empty, some])
+    assert joined.valid.sum(1).tolist() == [0, 1 if at == "centre" else 2]
+    assert torch.equal(joined.extra["size"][1, 0], torch.tensor([8.0, 4.0]))
+    none = Points.from_boxes([[], np.zeros((0, 4))], [[], []], at=at)
+    assert none.extra["size"].shape == (2, 0, 2)
+
+
+def test_key_points_of_several_categories_get_labels_of_their_own():
+    cat = {"category_id": 3, "keypoints": [1, 2, 2, 0, 0, 0], "area": 4}
+    bird = {"category_id": 8, "keypoints": [5, 6, 2, 7, 8, 1, 9, 10, 2], "area": 4}
+    points = Points.from_coco([[bird, cat], [cat]], {3: ["nose", "tail"], 8: ["beak", "wing", "foot"]})
+    assert points.label[0][points.valid[0]].tolist() == [2, 3, 4, 0] and points.label[1, 0] == 0
+    assert points.xy[0, 3].tolist() == [1, 2] and points.extra["instance"][0].tolist() == [0, 0, 0, 1]
+    same = dict(bird, category_id=8, keypoints=cat["keypoints"])
+    with pytest.warns(UserWarning, match=r"categories \[3, 8\], whose key points get the same labels: kinds as"):
+        Points.from_coco([[cat], [same]], ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("annotation", "named"),
+    [
+        ({"category_id": 4, "keypoints": [1, 2, 2]}, r"annotation 0: category_id must be one of \[3, 8\].* got 4"),
+        ({"keypoints": [1, 2, 2]}, "category_id must be one of .* got None"),
+        ({"category_id": 8, "keypoints": [1, 2, 2]}, "keypoints must be 6 numbers, x, y and v of 2 kinds, got 3"),
+        ({"category_id": 8, "keypoints": [1, 2, 2, 1, 1, 7]}, "annotation 0, key point 1: v must be 0, 1 or 2, got 7"),
+    ],
+)
+@pytest.mark.bad_input
+def test_an_annotation_that_its_category_does_not_fit_is_named(annotation, named):
+    with pytest.raises(ValueError, match=named):
+        Points.from_coco([[annotation]], {3: ["nose"], 8: ["beak", "wing"]})
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_matrix_in_half_precision_is_refused(dtype):
+    points = Points.from_lists([([[100.0, 200.0]], [0])])
+    with pytest.raises(TypeError, match=f"matrix must be float32 or float64, got {dtype}.* under autocast"):
+        points.affine(torch.eye(3, dtype=dtype), (512, 512))

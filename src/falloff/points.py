@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -202,7 +203,8 @@ class Points:
         return cls._of_rows(rows, device)
 
     @classmethod
-    def from_coco(cls, images: Sequence[Sequence[Mapping[str, Any]]], kinds: int | Sequence[str], *,
+    def from_coco(cls, images: Sequence[Sequence[Mapping[str, Any]]],
+                  kinds: int | Sequence[str] | Mapping[int, Sequence[str]], *,
                   device: torch.device | str | None = None) -> Points:
         """The labelled key points of COCO annotations; the label of a point is the place of its kind in the list.
 
@@ -212,11 +214,15 @@ class Points:
             images: for each image its annotations, as in COCO's file: ``keypoints`` ``[x, y, v, ...]`` with ``v`` 0 not
                 labelled, 1 labelled but hidden, 2 visible. One without ``keypoints`` adds no point.
             kinds: the names of the key points in their order, ``categories[0]["keypoints"]``, or how many there are.
+                Where several categories have key points of their own, the names by ``category_id``: labels then count
+                through all of them in this order.
             device: where the tensors go; the CPU by default.
 
         Returns:
             Points with ``extra``: "visibility" (1 or 2), "instance", which counts an image's annotations from 0, and,
             where each has an ``area`` or a ``bbox``, "scale", the root of the area, in pixels.
+
+        It warns where annotations of several categories get the same labels.
 
         Raises:
             TypeError, ValueError: there is no image, or an annotation has another number of key points or a ``v`` that
@@ -235,8 +241,11 @@ class Points:
         for index, number, one in ((i, n, one) for i, image in enumerate(images) for n, one in enumerate(image)):
             if not isinstance(one, Mapping):
                 raise TypeError(f"image {index}, annotation {number} must be a dict as in COCO's file, got {one!r:.60}")
-        count = len(kinds) if isinstance(kinds, Sequence) else checks.plain(kinds)
-        checks.check_count("kinds", count)
+        starts, count = _kinds_by_category(kinds)
+        named = {one.get("category_id") for image in images for one in image if one.get("keypoints")} - {None}
+        if len(named) > 1 and not isinstance(kinds, Mapping):
+            warnings.warn(f"annotations are of categories {sorted(named)}, whose key points get the same labels: kinds "
+                          "as {category_id: names} tells them apart", stacklevel=2)
         areas = [[_area(f"image {index}, annotation {number}", one) for number, one in enumerate(image)]
                  for index, image in enumerate(images)]
         scaled = all(area is not None for image in areas for area in image)
@@ -246,14 +255,21 @@ class Points:
             flat = [torch.zeros(0)]
             for number, one in people:
                 where = f"image {index}, annotation {number}: keypoints"
-                flat.append(_tensor(where, one["keypoints"], torch.float32).reshape(-1))
-                if len(flat[-1]) != 3 * count:
-                    raise ValueError(f"{where} must be {3 * count} numbers, x, y and v of {count} kinds, got "
-                                     f"{len(flat[-1])}")
+                category = one.get("category_id") if isinstance(kinds, Mapping) else None
+                if category not in starts:
+                    raise ValueError(f"image {index}, annotation {number}: category_id must be one of {[*starts]}, "
+                                     f"as kinds has them, got {category!r}")
+                start, own = starts[category]
+                said = _tensor(where, one["keypoints"], torch.float32).reshape(-1)
+                if len(said) != 3 * own:
+                    raise ValueError(f"{where} must be {3 * own} numbers, x, y and v of {own} kinds, got {len(said)}")
+                flat += [said.new_zeros(3 * start), said, said.new_zeros(3 * (count - start - own))]
             triples = torch.cat(flat).view(len(people), count, 3)
             shown = triples[..., 2]
             for place, kind in (~torch.isin(shown, torch.arange(3.0))).nonzero().tolist():
-                raise ValueError(f"image {index}, annotation {people[place][0]}, key point {kind}: v must be 0, 1 or "
+                number, one = people[place]
+                start = starts[one["category_id"] if isinstance(kinds, Mapping) else None][0]
+                raise ValueError(f"image {index}, annotation {number}, key point {kind - start}: v must be 0, 1 or "
                                  f"2, got {float(shown[place, kind]):g}")
             owner, label = (shown > 0).nonzero(as_tuple=True)
             row = {"xy": triples[owner, label, :2], "label": label, "visibility": shown[owner, label].long(),
@@ -319,8 +335,12 @@ class Points:
         """Points of the arrays of each image, padded to the longest."""
         if not images:
             raise ValueError("images must hold at least one, got none")
-        tails = {name: next((tuple(image[name].shape[1:]) for image in images if image[name].numel()), ())
-                 for name in images[0]}
+        # What an array is of each point; images without a point may not say it.
+        tails = {}
+        for name in images[0]:
+            shapes = [tuple(image[name].shape[1:]) for image in images if image[name].numel()]
+            shapes += [tuple(image[name].shape[1:]) for image in images if image[name].ndim > 1]
+            tails[name] = shapes[0] if shapes else ()
         axes = 3 if tails["xy"] == (3,) else 2
         tails["xy"] = (axes,)
         rows = [{name: part if part.numel() else part.new_zeros(0, *tails[name]) for name, part in image.items()}
@@ -577,8 +597,8 @@ class Points:
         becomes that of the upright box around the turned one, ``|A| (w, h)``.
 
         Raises:
-            TypeError, ValueError: ``matrix`` is no numbers, of another shape or that of a perspective; ``size`` is not
-                as many lengths as points have coordinates.
+            TypeError, ValueError: ``matrix`` is no numbers, in half precision (as kornia's is under autocast), of
+                another shape or that of a perspective; ``size`` is not as many lengths as points have coordinates.
         """
         axes, size = self.xy.shape[-1], self._lengths("size", size)
         matrix = _tensor("matrix", matrix, None, device=None)
@@ -586,6 +606,10 @@ class Points:
         if tuple(matrix.shape) not in shapes:
             raise ValueError(f"matrix must be {', '.join(map(str, shapes[:-1]))} or {shapes[-1]}, got "
                              f"{tuple(matrix.shape)}")
+        if matrix.is_floating_point() and matrix.dtype.itemsize < 4:
+            raise TypeError(f"matrix must be float32 or float64, got {matrix.dtype}, which rounds positions to whole "
+                            "pixels: under autocast, augment within torch.autocast(..., enabled=False), or before it, "
+                            "as in Lightning's on_after_batch_transfer")
         if matrix.shape[-2] > axes:
             matrix = _without_last_row(matrix, size)
         linear, shift = matrix.to(self.xy).expand(len(self), -1, -1).split([axes, 1], dim=2)
@@ -900,6 +924,21 @@ def _labels(index: int, value: object) -> Tensor:
     if label.numel() and (label.is_floating_point() or label.dtype == torch.bool):
         raise TypeError(f"image {index}: label must hold integers, got {label.dtype}")
     return label.to(torch.int64)
+
+
+def _kinds_by_category(
+    kinds: int | Sequence[str] | Mapping[int, Sequence[str]]
+) -> tuple[dict[Any, tuple[int, int]], int]:
+    """Where the labels of each category start and how many it has, and how many there are; None for all alike."""
+    given = kinds if isinstance(kinds, Mapping) else {None: kinds}
+    starts: dict[Any, tuple[int, int]] = {}
+    count = 0
+    for category, names in given.items():
+        own = len(names) if isinstance(names, Sequence) and not isinstance(names, str) else checks.plain(names)
+        checks.check_count("kinds" if category is None else f"kinds[{category!r}]", own)
+        starts[category], count = (count, own), count + own
+    checks.check_count("kinds", count)
+    return starts, count
 
 
 def _area(where: str, annotation: Mapping[str, Any]) -> float | None:

@@ -55,6 +55,8 @@ def test_the_distance_of_instances_worked_by_hand():
                                  pytest.approx([1 - 1 / 2, far])]  # a key point that is not predicted adds 0
     each = metrics.oks_distance(torch.tensor([0.25, 9.0]))(metrics.instances(predicted, classes=2), two_people())
     assert float(each[0, 0, 0]) == pytest.approx(1 - (math.exp(-2) + 1) / 2)
+    listed = metrics.oks_distance([0.25, 9.0])(metrics.instances(predicted, classes=2), two_people())
+    assert torch.equal(listed, each)
 
 
 def test_average_precision_of_instances_is_that_of_points_with_another_distance():

@@ -67,7 +67,8 @@ def oks_distance(kappa: float | Float[Tensor, " classes"]) -> Distance:
     Radius 0.5 asks for an OKS of at least 0.5.
 
     Args:
-        kappa: as for :func:`oks`, for all classes or ``(C,)``.
+        kappa: as for :func:`oks`, for all classes or ``(C,)``, also a list. COCO's are twice the sigmas that it
+            publishes.
 
     Returns:
         A distance between what :func:`instances` gives. The labelled one must carry ``extra["scale"]``, the square
@@ -75,7 +76,7 @@ def oks_distance(kappa: float | Float[Tensor, " classes"]) -> Distance:
 
     Source: COCO keypoint evaluation (Lin et al. 2014, Microsoft COCO: common objects in context).
     """
-    kappa = plain(kappa)
+    kappa = torch.tensor(kappa, dtype=torch.float64) if isinstance(kappa, (list, tuple)) else plain(kappa)
     if not isinstance(kappa, Tensor):
         check_positive("kappa", kappa)
 
