@@ -111,6 +111,14 @@ def test_the_first_step_that_reaches_an_ap_is_read_from_the_curve():
     assert along([{"step": 10, "pck": 0.9}], ["steps_to_ap"]) == {}  # AP was not watched
 
 
+def test_the_first_of_two_steps_in_a_row_is_read_from_the_curve():
+    aps = (0.5, 0.8, 0.7, 0.8, 0.9, 0.1)
+    curve = [{"step": 10 * number, "ap": ap} for number, ap in enumerate(aps, start=1)]
+    assert along(curve, ["steps_to_ap", "steps_to_ap_held"]) == {"steps_to_ap": 20, "steps_to_ap_held": 40}
+    assert math.isnan(along(curve[:4], ["steps_to_ap_held"])["steps_to_ap_held"])  # the last has none after it
+    assert get("steps_to_ap_held").censored_at == "steps"
+
+
 def test_every_metric_is_listed_under_its_name_and_says_what_it_is():
     assert all(name == metric.name and metric.title for name, metric in METRICS.items())
     assert get("error").heading == "localisation error, px" and get("ap").heading == "AP at 2 px"

@@ -43,7 +43,8 @@ _PICTURES = (
     classes.BALANCED_CLASS_ACCURACY_BY_PICTURE, localisation.ERROR_OF_POINTS,
 )
 METRICS: Mapping[str, Metric] = {
-    metric.name: metric for metric in (*_STANDARD, curves.STEPS_TO_AP, *_STUDY, *_PICTURES)}
+    metric.name: metric
+    for metric in (*_STANDARD, curves.STEPS_TO_AP, curves.STEPS_TO_AP_HELD, *_STUDY, *_PICTURES)}
 
 STANDARD = tuple(metric.name for metric in _STANDARD)  # what is measured of every run
 STUDY = STANDARD + tuple(metric.name for metric in _STUDY)  # what the record holds of one
