@@ -43,8 +43,9 @@ run: $(READY)  ## run one chapter: make run CHAPTER=04_distance_aware_loss PARAM
 plan: $(READY)  ## say which chapters would run, and why
 	@$(BIN)/falloff plan --profile $(PROFILE)
 
-record: $(READY)  ## write the experiments' tables to data/recorded: make record PROFILE=full DEVICE=cuda
-	$(BIN)/falloff record --profile $(PROFILE) $(if $(DEVICE),--device $(DEVICE))
+record verify: PROFILE := study
+record: $(READY)  ## record the study in runs/recorded: make record EXPERIMENT=tuning, PROFILE=full DEVICE=cuda; DRY=1 forecasts
+	$(BIN)/falloff record --profile $(PROFILE) $(if $(DEVICE),--device $(DEVICE)) $(if $(DRY),--dry) $(if $(PUBLISH),--publish) $(EXPERIMENT)
 
 verify: $(READY)  ## train a sample of the recorded runs again and compare; ALL=1 for all of them
 	$(BIN)/falloff verify --profile $(PROFILE) $(if $(DEVICE),--device $(DEVICE)) $(if $(ALL),--all)

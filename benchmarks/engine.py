@@ -64,7 +64,7 @@ def measure(count: int) -> dict[str, float]:
     runs = [Run(seed=seed) for seed in range(count)]
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as home:  # the disk that runs/ is on
         store = Store(Path(home, "runs"))
-        done = seconds(lambda: engine._finished(runs, store, (VALIDATION, FINAL), nothing))
+        done = seconds(lambda: engine.results(runs, store, (VALIDATION, FINAL), nothing))
         content = next((store.folder / "records").glob("*.json")).read_text()
         found = {
             "done and stored": done,

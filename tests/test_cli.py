@@ -96,7 +96,7 @@ def test_what_is_given_as_name_and_value_goes_before_a_file_and_a_file_before_th
         (["steps 3"], "parameters are written name=value, got 'steps 3'"),
         (["steps", "=", "rate=1"], "steps must be an integer, got ''"),
         (["--params", "title='open"], "PARAMS must be quoted as in a shell"),
-        (["--profile", "huge"], "profile must be one of quick, full, tiny, got 'huge'"),
+        (["--profile", "huge"], "profile must be one of quick, study, full, tiny, got 'huge'"),
         (["--file", "absent.toml"], "'absent.toml' must be a TOML file of parameters: [Errno 2] No such file"),
     ],
 )
@@ -143,8 +143,8 @@ def test_words_may_come_in_any_order(project, falloff, no_kernel):
         (["run", "01_smaal"], "no chapter is named '01_smaal' (did you mean '01_small'?)"),
         (["book", "--profile", "huge"], "profile must be one of"),
         (["record", "--profile", "huge"], "profile must be one of"),
-        (["record", "head-to-hed"], "no experiment is named 'head-to-hed'; known: head-to-head, ablation"),
-        (["verify"], "nothing is recorded for profile 'quick'"),
+        (["record", "head-to-hed"], "no experiment is named 'head-to-hed'; known: pilot, tuning, head-to-head"),
+        (["verify"], "nothing is recorded for profile 'study'"),
     ],
 )
 def test_every_verb_names_what_is_not_there(project, falloff, no_kernel, words, named):

@@ -208,6 +208,17 @@ def test_the_log_parabola_finds_the_centre_of_any_gaussian(x, y, long, short, an
         assert found.tolist() == pytest.approx([x, y], abs=1e-6)
 
 
+@pytest.mark.parametrize("side", [3, 5, 7])
+def test_the_soft_argmax_looks_at_as_many_pixels_as_asked(side):
+    scores = torch.zeros(1, 1, 15, 15, dtype=torch.float64)
+    scores[0, 0, 7, 7] = 1.0
+    scores[0, 0, 7, 8:11] = 0.1  # 1, 2 and 3 px to the right of the peak
+    seen = side // 2
+    moved = 0.1 * sum(range(1, seen + 1)) / (1 + 0.1 * seen)
+    found = decode.peaks(scores, count=1, refine="soft-argmax", soft_window=side).xy[0, 0]
+    assert found.tolist() == pytest.approx([7 + moved, 7])
+
+
 def test_the_soft_argmax_is_the_centre_of_mass_of_five_by_five_pixels():
     scores = torch.rand(1, 1, 9, 9, generator=torch.Generator().manual_seed(3))
     scores[0, 0, 4, 3] = 2.0
@@ -448,6 +459,8 @@ def test_no_image_leaks_into_another():
         ({"count": True}, ValueError, "count"),
         ({"window": 2}, ValueError, "window must be an odd integer, at least 1, got 2"),
         ({"window": -1}, ValueError, "window"),
+        ({"soft_window": 4}, ValueError, "soft_window must be an odd integer, at least 3, got 4"),
+        ({"soft_window": 1}, ValueError, "soft_window"),
         ({"refine": "half"}, ValueError, "refine must be one of none, quarter, parabola, .* got 'half'"),
         ({"refine": "offsets"}, ValueError, "offsets and refine='offsets' go together"),
         ({"offsets": torch.zeros(1, 2, 4, 4)}, ValueError, "offsets and refine='offsets' go together"),

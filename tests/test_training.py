@@ -63,6 +63,25 @@ def test_a_record_holds_what_was_measured(records):
     assert record.final["ap_1"] <= record.final["ap"] <= record.final["ap_4"]
 
 
+@pytest.mark.parametrize("changed", [{}, {"seed": 5, "bias": None, "loss": "bce"}, {"augment": {"flip": 0.5}}])
+def test_how_a_system_was_before_the_first_step_follows_from_its_run(spots, monkeypatch, changed):
+    made, seen = Recipe.system, []
+
+    def noted(self, dataset):
+        system = made(self, dataset)
+        seen.append({name: value.clone() for name, value in system.named_parameters()})
+        return system
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recipe, "system", noted)
+        record = train(TINY.replace(**changed))
+    torch.rand(3)
+    before = dict(record.start().named_parameters())
+    assert before.keys() == seen[0].keys() and all(torch.equal(before[name], seen[0][name]) for name in before)
+    last = "net.heads.maps.weight"
+    assert not torch.equal(before[last], dict(record.system().named_parameters())[last])
+
+
 def test_the_stored_weights_are_those_that_were_measured(records):
     record = records[0]
     test = data.load("spots", "test")

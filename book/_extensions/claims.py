@@ -15,6 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 from falloff import chapters
 from falloff.study import claims, recording
 from falloff.study.claims import Claim, Judgement
+from falloff.study.replay import counted
 from falloff.study.statistics import Interval
 
 
@@ -23,7 +24,7 @@ class Claims(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         path = Path(self.env.srcdir, "data", "claims.yml")
-        verified = recording.folder("quick") / "verified.json"
+        verified = recording.folder("study") / "verified.json"
         for file in (path, verified):
             self.env.note_dependency(str(file))
         replay = _replay(verified)
@@ -111,8 +112,9 @@ def _last(replay: Mapping[str, Any] | None) -> str:
     if replay is None:
         return "No replay of the recorded numbers has been written down yet; `make verify` does it."
     words = [run["verdict"] for run in replay["runs"]]
-    return (f"Last replay: {replay['date'][:10]}, {len(words)} of {replay['total']} recorded runs trained again on "
-            f"{replay['machine']['model']}: {recording.counted(words)}.")
+    machine = f" on {replay['machine']['model']}" if replay["machine"] else ""  # none where no run's set was there
+    return (f"Last replay: {replay['date'][:10]}, {len(words)} of {replay['total']} recorded runs trained again"
+            f"{machine}: {counted(words)}.")
 
 
 def setup(app: Sphinx) -> dict:

@@ -1,8 +1,9 @@
-"""The directive ``recorded``: the tables under ``data/recorded``, with where each came from."""
+"""The directive ``recorded``: the experiments under ``data/recorded``, what they gave, and where it came from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,52 +14,100 @@ from sphinx.util.docutils import SphinxDirective
 
 from falloff import measures
 from falloff.plots import TITLE
-from falloff.profiles import PROFILES
-from falloff.study import recording
-from falloff.study.experiments import EXPERIMENTS
+from falloff.study import recording, tuning
+from falloff.study.experiments import EXPERIMENTS, SIZES
 from falloff.study.statistics import interval
+from falloff.study.tables import FILES, Tables
 
+PROFILES = ("study", "full")
 CHANGED = "**The code that made these numbers has changed since**; `make verify` replays a sample of them. "
+AXES = {"learning_rate": "rate", "head_std": "first weights"}  # what is tuned, in the book's words
 
 
 class Recorded(SphinxDirective):
-    """One table for each profile and experiment that was recorded, and what was not."""
+    """A table for each experiment of each profile that was recorded, and what was not."""
 
     def run(self) -> list[nodes.Node]:
         lines = []
-        for profile in ("full", "quick"):
+        for profile in PROFILES:
             for name in EXPERIMENTS:
-                path = recording.folder(profile) / f"{name}.json"
-                self.env.note_dependency(str(path))
-                if path.exists():
-                    lines += [*self._table(path, *recording.read(path)), ""]
-            if not any((recording.folder(profile) / f"{name}.json").exists() for name in EXPERIMENTS):
-                given = ", ".join(f"{what} {_short(value)}" for what, value in PROFILES[profile].items())
-                lines += [f"The {profile} profile ({given or 'the defaults'}) has not been recorded yet.", ""]
+                self.env.note_dependency(str(recording.folder(profile) / f"{name}.json"))
+            lines += shown(profile)
         return self.parse_text_to_nodes("\n".join(lines))
 
-    def _table(self, path: Path, manifest: dict[str, Any], table: pd.DataFrame) -> Iterator[str]:
-        profile, name = manifest["profile"], manifest["experiment"]
-        metrics = [measures.get(metric) for metric in EXPERIMENTS[name].metrics]
-        yield f"```{{list-table}} {manifest['question']} Profile {profile}, test split, mean and 95 % interval."
-        yield from (f":name: tab-recorded-{profile}-{name}", ":header-rows: 1", "", "* - arm", "  - rate", "  - seeds")
-        yield from (f"  - {metric.heading}" for metric in metrics)
-        for arm, group in table[table["role"] == "reported"].groupby("arm", sort=False):
-            yield f"* - {_title(arm)}"
-            yield f"  - {group['learning_rate'].iloc[0]:g}"
-            yield f"  - {len(group)}"
-            yield from (f"  - {interval(group[metric.name])}" for metric in metrics)
-        yield "```"
-        at_edge = table.loc[table["at_edge"].astype("boolean").fillna(False), "arm"]
-        edge = ", ".join(_title(arm) for arm in sorted(set(at_edge)))
-        source = f"../data/recorded/{profile}/{name}"
-        yield ""
-        yield (f"{manifest['runs']} runs, {manifest['seconds'] / 60:.0f} minutes of training, {manifest['date'][:10]}, "
-               f"{manifest['machine']['model']}, PyTorch {manifest['versions']['torch']}, commit "
-               f"`{manifest['commit'][:12]}`{'' if manifest['clean'] else ' with uncommitted changes'}. "
-               + (f"At the edge of the grid of rates lies the best of {edge}. " if edge else "")
-               + ("" if recording.is_of_this_code(manifest, table) else CHANGED)
-               + f"{{download}}`Every run <{source}.csv>`, {{download}}`manifest <{source}.json>`.")
+
+def shown(profile: str) -> Iterator[str]:
+    """What a profile's record comes to, as Markdown."""
+    paths = {name: recording.folder(profile) / f"{name}.json" for name in EXPERIMENTS}
+    for name, path in paths.items():
+        if path.exists():
+            manifest, tables = recording.read(path)
+            yield from _table(name, profile, manifest, tables.frame())
+            yield from ("", _source(path, manifest, tables), "")
+    missing = [name for name, path in paths.items() if not path.exists()]
+    if len(missing) == len(paths):
+        base = SIZES[profile].base
+        yield f"Profile {profile} ({base.steps} steps, {base.device}) has not been recorded yet."
+    else:
+        yield from (f"Not recorded yet for profile {profile}: *{EXPERIMENTS[name].question}*" for name in missing)
+    yield ""
+
+
+def _table(name: str, profile: str, manifest: dict[str, Any], table: pd.DataFrame) -> Iterator[str]:
+    metrics = [measures.get(metric) for metric in EXPERIMENTS[name].metrics]
+    reported = recording.reported(table)
+    head = ["arm", "runs", *(metric.heading for metric in metrics)]
+    if name == "tuning" and manifest["complete"]:
+        words, head = "the choices", ["loss", "steps", "choice", "at the edge", metrics[0].heading]
+        rows = list(_choices(manifest, table))
+    elif len(reported):
+        words = "fresh pictures, mean and 95 % interval over seeds"
+        rows = [[_title(arm), len(group), *(interval(group[metric.name]) for metric in metrics)]
+                for arm, group in reported.groupby("arm", sort=False)]
+    else:
+        words = "pictures for choosing, mean and SD over runs"
+        rows = [[_title(arm), len(group), *(_spread(group[f"val_{metric.name}"]) for metric in metrics)]
+                for arm, group in table.groupby("arm", sort=False)]
+    yield f"```{{list-table}} {manifest['question']} Profile {profile}: {words}."
+    yield from (f":name: tab-recorded-{profile}-{name}", ":header-rows: 1", "")
+    for cells in (head, *rows):
+        yield from (f"{'  ' if place else '* '}- {cell}" for place, cell in enumerate(cells))
+    yield "```"
+
+
+def _choices(manifest: dict[str, Any], table: pd.DataFrame) -> Iterator[Sequence[object]]:
+    """What each loss's tuning chose at each length, with its score over the seeds by which it was chosen."""
+    for loss in table["arm"].unique():
+        for steps in (manifest["base"]["steps"], manifest["sizes"]["long"]):
+            one = tuning.chosen(table, loss, steps, count=manifest["sizes"]["finalists"])
+            again = table[(table["arm"] == loss) & (table["role"] == f"again, {steps} steps")]
+            on = ", ".join(f"{_axis(axis)} {value:g}" for axis, value in one.on.items())
+            edge = ", ".join(map(_axis, one.at_edge)) or "–"
+            yield _title(loss), steps, on, edge, f"{tuning.score(again)[one.trial]:.3f}"
+
+
+def _source(path: Path, manifest: dict[str, Any], tables: Tables) -> str:
+    """Where an experiment's numbers came from."""
+    runs = tables.runs.values()
+    devices, commits = ({run[what]: None for run in runs if what in run} for what in ("device_model", "commit"))
+    diverged = sum("failure" in run for run in runs)
+    source = f"../data/recorded/{manifest['profile']}/{path.stem}"
+    files = {"manifest": "json", **{name.split(".")[0]: name for name in FILES if name in manifest["files"]}}
+    return (f"{'' if manifest['complete'] else '**Recorded in part.** '}{manifest['runs']} runs, "
+            f"{manifest['seconds'] / 60:.0f} minutes of training, {manifest['date'][:10]}, {', '.join(devices)}, "
+            f"PyTorch {manifest['versions']['torch']}, commit {', '.join(f'`{commit}`' for commit in commits)}"
+            f"{'' if manifest['clean'] else ' with uncommitted changes'}. "
+            + (f"{diverged} runs diverged. " if diverged else "")
+            + ("" if recording.is_of_this_code(manifest, tables) else CHANGED)
+            + ", ".join(f"{{download}}`{what} <{source}.{ending}>`" for what, ending in files.items()) + ".")
+
+
+def _spread(values: pd.Series) -> str:
+    """Mean and standard deviation of what runs gave; those that diverged gave nothing."""
+    mean, deviation = values.mean(), values.std()
+    if math.isnan(mean):
+        return "undefined"
+    return f"{mean:.3f}" if math.isnan(deviation) else f"{mean:.3f} (SD {deviation:.3f})"
 
 
 def _title(arm: str) -> str:
@@ -67,8 +116,8 @@ def _title(arm: str) -> str:
     return ", ".join([TITLE.get(loss, loss), *rest])
 
 
-def _short(value: object) -> str:
-    return f"{len(value)} values" if isinstance(value, list) else str(value)
+def _axis(name: str) -> str:
+    return AXES.get(name, name.replace("_", " "))
 
 
 def setup(app: Sphinx) -> dict:

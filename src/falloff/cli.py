@@ -119,9 +119,16 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _record(given: argparse.Namespace) -> int:
-    from falloff.study import recording
+    from falloff.study import experiments, recording
 
-    for path in recording.write(given.profile, given.device, given.experiment or None):
+    names = given.experiment or list(experiments.EXPERIMENTS)
+    if given.dry:
+        experiments.check(names)
+        sizes = experiments.settings(given.profile, given.device)
+        for name in names:
+            _say(f"{name}: {recording.forecast(name, given.profile, sizes)}")
+        return 0
+    for path in recording.write(given.profile, given.device, names, publish=given.publish):
         _say(f"recorded: {path}")
     return 0
 
@@ -129,9 +136,9 @@ def _record(given: argparse.Namespace) -> int:
 def _verify(given: argparse.Namespace) -> int:
     import pandas as pd
 
-    from falloff.study import claims, recording
+    from falloff.study import claims, replay
 
-    found = recording.verify(given.profile, everything=given.all, device=given.device)
+    found = replay.verify(given.profile, everything=given.all, device=given.device)
     rows = pd.DataFrame(found["runs"])
     _say(rows.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     known = claims.load()
@@ -141,7 +148,7 @@ def _verify(given: argparse.Namespace) -> int:
              f"({claim['replayed']} of {claim['runs']} runs replayed). {known[name].claim}")
     said = {"runs": rows["verdict"].tolist(), "claims": [claim["compared"] for claim in found["claims"].values()]}
     for what, words in said.items():
-        _say(f"{what}: {recording.counted(words)}")
+        _say(f"{what}: {replay.counted(words)}")
     return 1 if any("different" in words for words in said.values()) else 0
 
 
@@ -182,8 +189,8 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(do=do)
         return added
 
-    def with_profile(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        added.add_argument("--profile", default="quick", help="quick, full, or tiny, which only tries the code")
+    def with_profile(added: argparse.ArgumentParser, default: str = "quick") -> argparse.ArgumentParser:
+        added.add_argument("--profile", default=default, help="quick, study, full, or tiny, which only tries the code")
         return added
 
     with_profile(verb("book", _book, "run the chapters that are stale"))
@@ -194,10 +201,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("parameters", nargs="*", help="name=value, as many as wanted")
     one.add_argument("--params", default="", help="the same in one string, quoted as in a shell")
     one.add_argument("--file", type=Path, help="a TOML file of parameters; name=value goes before it")
-    some = with_profile(verb("record", _record, "run experiments and write their tables to data/recorded"))
+    some = with_profile(verb("record", _record, "run experiments and write their tables to runs/recorded"), "study")
     some.add_argument("--device", help="instead of the profile's own")
+    some.add_argument("--dry", action="store_true", help="say how many runs there are, and how long they will take")
+    some.add_argument("--publish", action="store_true", help="write to data/recorded, which is committed")
     some.add_argument("experiment", nargs="*", help="all by default")
-    again = with_profile(verb("verify", _verify, "train recorded runs again and compare"))
+    again = with_profile(verb("verify", _verify, "train recorded runs again and compare"), "study")
     again.add_argument("--device", help="instead of the one that a run was recorded on")
     again.add_argument("--all", action="store_true", help="every run instead of a sample")
     verbs.add_parser("execute", help=argparse.SUPPRESS).add_argument("job")

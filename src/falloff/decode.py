@@ -16,7 +16,6 @@ from falloff.points import Points, is_plain
 Refinement = Literal["none", "quarter", "parabola", "log-parabola", "soft-argmax", "offsets"]
 AT_ONCE = 2**17  # pixels that a thread looks at in one go
 STRIP = 128  # pixels of which the highest maximum is known before any are sorted
-SOFT_REACH = 2  # the local soft-argmax looks at 5 x 5 pixels
 
 
 def peaks(
@@ -26,6 +25,7 @@ def peaks(
     threshold: float | None = None,
     window: int = 3,
     refine: Refinement = "none",
+    soft_window: int = 5,
     offsets: Float[Tensor, "batch axes height width"] | None = None,
     per_class: bool = False,
     mask: Bool[Tensor, "batch #classes height width"] | None = None,
@@ -50,10 +50,11 @@ def peaks(
             neighbour, along each axis (Newell et al. 2016, section 3.3). "parabola": the top of the parabola through
             three pixels, along each axis. "log-parabola": the top of the paraboloid through the logarithm of the
             3 x 3 pixels, :math:`-H^{-1} g` with gradient g and Hessian H from differences; exact for a Gaussian
-            (DARK, Zhang et al. 2020, without its smoothing). "soft-argmax": the mean position of the 5 x 5
-            pixels, weighted by their scores. "offsets": what the net learned, read from ``offsets``. No refinement
-            but the last moves a point by more than half a pixel along an axis; a point at the border is not moved
-            across it, and where a neighbour is missing an axis is left alone.
+            (DARK, Zhang et al. 2020, without its smoothing). "soft-argmax": the mean position of the
+            ``soft_window`` x ``soft_window`` pixels, weighted by their scores. "offsets": what the net learned, read
+            from ``offsets``. No refinement but the last moves a point by more than half a pixel along an axis; a point
+            at the border is not moved across it, and where a neighbour is missing an axis is left alone.
+        soft_window: odd, at least 3, in pixels.
         offsets: for ``refine="offsets"``, how far each pixel's point lies from its centre, (x, y) in pixels of the
             map: ``(B, 2, H, W)`` for all classes (Law and Deng 2018, equation 2), or ``(B, 2 C, H, W)``, two
             channels for each class.
@@ -82,7 +83,7 @@ def peaks(
         tensor([[[1.2500, 1.0000]]])
     """
     count = _checked_count(count, per_class)
-    _check(scores, threshold, window, refine, offsets, mask, stride)
+    _check(scores, threshold, window, refine, soft_window, offsets, mask, stride)
     threshold, stride = plain(threshold), plain(stride)
     batch, _, height, width = scores.shape
     label, pixel, valid = _highest(scores.detach(), mask, count, int(window), per_class)
@@ -99,7 +100,8 @@ def peaks(
         edge = xy.new_tensor([width, height]) - 0.5
         xy = (xy + torch.stack(moves, dim=-1)).clamp(min=-0.5).minimum(edge)
     elif refine != "none":
-        xy = xy + _refined(_around(scores, mask, label, row, column, refine).to(dtype), refine)
+        reach = int(soft_window) // 2 if refine == "soft-argmax" else 1
+        xy = xy + _refined(_around(scores, mask, label, row, column, reach).to(dtype), refine)
     return Points(xy, label, valid, torch.where(valid, score, 0.0)).at_stride(1 / stride)
 
 
@@ -235,10 +237,9 @@ def _running_maximum(row: Tensor, length: int, step: int) -> Tensor:
 
 
 def _around(
-    scores: Tensor, mask: Tensor | None, label: Tensor, row: Tensor, column: Tensor, refine: Refinement
+    scores: Tensor, mask: Tensor | None, label: Tensor, row: Tensor, column: Tensor, reach: int
 ) -> Tensor:
-    """The square of pixels around each peak, ``(B, points, w, w)``; NaN outside the picture and the mask."""
-    reach = SOFT_REACH if refine == "soft-argmax" else 1
+    """The pixels up to ``reach`` from each peak, ``(B, points, w, w)``; NaN outside the picture and the mask."""
     height, width = scores.shape[2:]
     step = torch.arange(-reach, reach + 1, device=scores.device)
     rows, columns = row[..., None, None] + step[:, None], column[..., None, None] + step
@@ -256,9 +257,10 @@ def _refined(square: Tensor, refine: Refinement) -> Tensor:
     if refine == "soft-argmax":
         weight = square.nan_to_num(nan=0.0).clamp(min=0.0)
         weight = weight / weight.sum((-2, -1), keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
-        step = torch.arange(-SOFT_REACH, SOFT_REACH + 1, dtype=weight.dtype, device=weight.device)
+        middle = square.shape[-1] // 2
+        step = torch.arange(-middle, middle + 1, dtype=weight.dtype, device=weight.device)
         move = torch.stack([(weight.sum(-2) * step).sum(-1), (weight.sum(-1) * step).sum(-1)], dim=-1)
-        across = torch.stack([square[..., SOFT_REACH, :].sum(-1), square[..., :, SOFT_REACH].sum(-1)], dim=-1)
+        across = torch.stack([square[..., middle, :].sum(-1), square[..., :, middle].sum(-1)], dim=-1)
         move = torch.where(torch.isnan(across), torch.nan, move)
     else:
         if refine == "log-parabola":
@@ -303,7 +305,7 @@ def _checked_count(count: int | None, per_class: bool) -> int:
 
 
 def _check(
-    scores: Tensor, threshold: float | None, window: int, refine: str, offsets: Tensor | None,
+    scores: Tensor, threshold: float | None, window: int, refine: str, soft_window: int, offsets: Tensor | None,
     mask: Tensor | None, stride: int | float,
 ) -> None:
     if not isinstance(scores, Tensor) or not scores.is_floating_point():
@@ -315,6 +317,8 @@ def _check(
     if not (is_whole(window) and window > 0 and window % 2 == 1):
         raise ValueError(f"window must be an odd integer, at least 1, got {window!r}")
     check_one_of("refine", refine, get_args(Refinement))
+    if not (is_whole(soft_window) and soft_window >= 3 and soft_window % 2 == 1):
+        raise ValueError(f"soft_window must be an odd integer, at least 3, got {soft_window!r}")
     check_ratio("stride", stride)
     if (refine == "offsets") != (offsets is not None):
         raise ValueError(f"offsets and refine='offsets' go together, got refine={refine!r}")

@@ -6,6 +6,7 @@ from typing import Any
 
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {},
+    "study": {},
     "full": {"device": "cuda", "steps": 4000, "seeds": list(range(10))},
     "tiny": {"steps": 4, "seeds": [0, 1], "rates": [0.01], "evaluations": 2},
 }

@@ -47,11 +47,11 @@ def clear(path: Path) -> None:
 def commit() -> dict[str, Any]:
     """The commit of the project's checkout and whether its files were as committed; "unknown" outside one.
 
-    The verdict of a replay does not count: no number comes from it.
+    What is recorded does not count: a recording writes it as it goes.
     """
     try:
         head = _git("rev-parse", "HEAD")
-        changed = _git("status", "--porcelain", "--", ":/", ":(top,exclude,glob)data/recorded/*/verified.json")
+        changed = _git("status", "--porcelain", "--", ":/", ":(top,exclude,glob)data/recorded/**")
         return {"commit": head, "clean": changed == ""}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": "unknown", "clean": False}

@@ -1,7 +1,7 @@
 """Names of labelled sets: which there are, and what identifies the content of one. Needs no PyTorch.
 
-A set is made by a module of the package, or stored as ``NAME/NAME.npz`` in the folder that ``FALLOFF_DATA`` names, or
-in any other ``.npz`` file, whose path is then its name.
+A set is made by a module of the package (a variant of it is named as a call, ``digits(jitter=1)``), or stored as
+``NAME/NAME.npz`` in the folder that ``FALLOFF_DATA`` names, or in any other ``.npz`` file, whose path is then its name.
 """
 
 from __future__ import annotations
@@ -15,16 +15,29 @@ from falloff.checks import nearest
 from falloff.project import project_root
 
 MADE = {"digits": "falloff.data.digits"}  # and the module that reads it
+VARIANTS = {"digits": "falloff.data.variants"}  # and the module that reads its variants
+
+
+def is_made(name: str) -> bool:
+    """Whether a set, or the set that a variant is one of, is made by a module."""
+    return name in MADE or (name.endswith(")") and _base(name) in VARIANTS)
 
 
 def module(name: str) -> str:
     """The module that reads a set: what its pictures depend on, beside a file's content."""
-    return MADE.get(name, "falloff.data.npz")
+    if not is_made(name):
+        return "falloff.data.npz"
+    return MADE[name] if name in MADE else VARIANTS[_base(name)]
+
+
+def _base(name: str) -> str:
+    base, *_ = name.partition("(")
+    return base
 
 
 def kind(name: str) -> str:
     """What a set's name says beside its content: of a set that is made its name, of a stored one the same for all."""
-    return name if name in MADE else "stored"
+    return name if is_made(name) else "stored"
 
 
 def root() -> Path:
@@ -84,7 +97,7 @@ def digest(name: str) -> str:
 
     What is made follows from the code that makes it, which a run's identity holds already.
     """
-    if name in MADE:
+    if is_made(name):
         return "made"
     path = find(name)
     state = path.stat()

@@ -44,6 +44,12 @@ class Record:
         system.load_state_dict(self.weights)
         return system.eval()
 
+    def start(self) -> System:
+        """The system as it was before the first step, in evaluation mode, on the CPU."""
+        recipe = Recipe(self.run)
+        with recipe.pinned():
+            return recipe.system(data.load(self.run.dataset, "train", self.run.size)).eval()
+
 
 @runtime_checkable
 class Checkpoint(Protocol):

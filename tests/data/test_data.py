@@ -25,7 +25,7 @@ def test_load_gives_the_whole_of_a_split(monkeypatch):
 def test_bad_arguments_of_load_are_named(tmp_path, monkeypatch):
     monkeypatch.setenv("FALLOFF_DATA", str(tmp_path))
     write_set(tmp_path, "some")
-    with pytest.raises(ValueError, match="split must be one of train, val, test, got 'dev'"):
+    with pytest.raises(ValueError, match="split must be one of train, val, test, choosing, fresh, got 'dev'"):
         data.load("digits", "dev")
     with pytest.raises(ValueError, match="size must be an integer, at least 64, got 8"):
         data.load("digits", "val", 8)

@@ -95,13 +95,13 @@ def test_scenes_are_brighter_at_their_points_than_at_those_of_others(made):
 
 
 def test_sizes_as_documented():
-    assert digits.COUNTS == {"train": 4096, "val": 192, "test": 512}
+    assert digits.COUNTS == {"train": 4096, "val": 192, "test": 512, "choosing": 512, "fresh": 1024}
 
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"split": "training"}, "split must be one of train, val, test, got 'training'"),
+        ({"split": "training"}, "split must be one of train, val, test, choosing, fresh, got 'training'"),
         ({"count": 0}, "count must be an integer, at least 1, got 0"),
         ({"count": 2.0}, "count"),
         ({"size": 47}, "size must be an integer, at least 64, got 47"),
@@ -113,3 +113,45 @@ def test_sizes_as_documented():
 def test_bad_arguments_of_scenes_are_named(arguments, named):
     with pytest.raises(ValueError, match=named):
         digits.scenes(**{"split": "val", "count": 2, **arguments})
+
+
+# Scenes of the record.
+
+
+@pytest.mark.parametrize(("split", "kind"), [("choosing", "val"), ("fresh", "test")])
+def test_the_records_scenes_are_others_of_the_same_kind(split, kind, monkeypatch):
+    images, points = digits.scenes(split, 96)
+    known, _ = digits.scenes(kind, digits.COUNTS[kind])
+    assert not {image.tobytes() for image in images.numpy()} & {image.tobytes() for image in known.numpy()}
+    asked = []
+    for name in ("_handwriting", "_textures"):
+        made = getattr(digits, name)
+        monkeypatch.setattr(digits, name, lambda of, made=made: asked.append(of) or made(of))
+    again, _ = digits.scenes(split, 96)
+    assert asked == [kind, kind] and torch.equal(again, images) and int(points.valid.sum(1).max()) == 6
+
+
+def test_scenes_hold_as_many_digits_as_asked_as_far_apart_within_the_middle():
+    images, points = digits.scenes("val", 32, size=128, digits=(3, 4), distance=20.0, within=64)
+    assert images.shape[-2:] == (128, 128) and set(points.valid.sum(1).tolist()) == {3, 4}
+    xy = points.xy[points.valid]
+    assert float(xy.min()) >= 38 and float(xy.max()) <= 128 - 1 - 38
+    apart = torch.cdist(points.xy, points.xy)[points.valid.all(1)]
+    assert float(apart[:, ~torch.eye(4, dtype=torch.bool)].min()) >= 20.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"digits": (0, 3)}, r"digits must be the fewest and the most of a scene, at least 1, got \(0, 3\)"),
+        ({"digits": (4, 3)}, "digits"),
+        ({"digits": (40, 40)}, "40 digits 14 px apart do not fit in 64 x 64 pixels"),
+        ({"distance": 0.0}, "distance"),
+        ({"within": 65}, r"within must be above 12 and at most size \(64\), got 65"),
+        ({"within": 12}, "within"),
+    ],
+)
+@pytest.mark.bad_input
+def test_scenes_that_cannot_be_are_named(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        digits.scenes("val", 2, **arguments)

@@ -9,7 +9,7 @@ from matching_cases import SEEDS, labelled, random_case, scored
 
 from falloff import measures, metrics
 from falloff.data import Dataset
-from falloff.measures import METRICS, Measured, Metric, along, get, measure
+from falloff.measures import METRICS, PICTURES, STANDARD, STUDY, Measured, Metric, along, get, measure
 from falloff.points import Points
 
 
@@ -73,7 +73,7 @@ def test_predictions_are_matched_once_for_each_radius(monkeypatch):
 
     monkeypatch.setattr(measures.base, "match", counted)
     measure(*worked(), [name for name, metric in METRICS.items() if metric.reads is None])
-    assert sorted(radii) == [1.0, 2.0, 4.0]
+    assert sorted(radii) == [0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0]
 
 
 def test_metrics_of_maps_are_left_out_where_there_are_none():
@@ -111,6 +111,14 @@ def test_the_first_step_that_reaches_an_ap_is_read_from_the_curve():
     assert along([{"step": 10, "pck": 0.9}], ["steps_to_ap"]) == {}  # AP was not watched
 
 
+def test_the_first_of_two_steps_in_a_row_is_read_from_the_curve():
+    aps = (0.5, 0.8, 0.7, 0.8, 0.9, 0.1)
+    curve = [{"step": 10 * number, "ap": ap} for number, ap in enumerate(aps, start=1)]
+    assert along(curve, ["steps_to_ap", "steps_to_ap_held"]) == {"steps_to_ap": 20, "steps_to_ap_held": 40}
+    assert math.isnan(along(curve[:4], ["steps_to_ap_held"])["steps_to_ap_held"])  # the last has none after it
+    assert get("steps_to_ap_held").censored_at == "steps"
+
+
 def test_every_metric_is_listed_under_its_name_and_says_what_it_is():
     assert all(name == metric.name and metric.title for name, metric in METRICS.items())
     assert get("error").heading == "localisation error, px" and get("ap").heading == "AP at 2 px"
@@ -118,7 +126,9 @@ def test_every_metric_is_listed_under_its_name_and_says_what_it_is():
 
 def test_what_computes_a_metric_names_its_file():
     files = {metric.of.__module__ for metric in METRICS.values()}  # not base, which all share
-    assert files >= {f"falloff.measures.{name}" for name in ("points", "maps", "calibration", "keypoints", "curves")}
+    assert files >= {f"falloff.measures.{name}" for name in (
+        "points", "maps", "calibration", "keypoints", "curves", "classes", "forecasts", "layers", "localisation",
+        "pictures")}
     assert not files & {"falloff.measures.base", "falloff.measures"}
 
 
@@ -151,5 +161,174 @@ def test_what_lies_beside_pictures_changes_no_number():
     images = torch.zeros(2, 1, 6, 8, dtype=torch.uint8)
     sized = Dataset("sized", "test", images, truth, ("a", "b"), mask=mask)
     names = [name for name, metric in METRICS.items() if metric.reads is None]
-    alone = measure(Said(points, maps), Split(truth), names)
-    assert measure(Said(points, padded), sized, names) == pytest.approx(alone, nan_ok=True)
+    one, other = measure(Said(points, maps), Split(truth), names), measure(Said(points, padded), sized, names)
+    assert one.keys() == other.keys() >= {"count_error", "highest_score", "error_of_points"}
+    for name in one:
+        assert other[name] == pytest.approx(one[name], nan_ok=True), name
+
+
+def test_what_is_measured_of_every_run_and_of_the_record_is_named():
+    assert STANDARD == ("ap", "ap_worst_class", "ap_1", "ap_4", "f1", "threshold", "error", "score_at_points",
+                        "score_elsewhere", "class_accuracy", "presence_auroc", "calibration_error", "pck")
+    assert set(STANDARD) < set(STUDY) and {*STUDY, *PICTURES, "steps_to_ap"} == METRICS.keys()
+    assert all(get(name).per is None for name in STUDY) and all(get(name).per for name in PICTURES)
+
+
+def test_the_numbers_of_the_record_worked_by_hand():
+    names = ["ap_05", "ap_3", "ap_6", "ap_tuned", "recall", "precision", "duplicates", "pck_mean"]
+    found = measure(*worked(), names)
+    # Within 3 and 6 px both are found, within 1 px neither, within 2 px one. From 0.9 on, one prediction is right. The
+    # two best of three predictions lie 1.5 and 3 px from their points: PCK up to 4 px is 1 - (1.5 + 3) / 2 / 4.
+    assert found == pytest.approx({"ap_05": 0.0, "ap_3": 1.0, "ap_6": 1.0, "ap_tuned": 0.25, "recall": 0.5,
+                                   "precision": 1.0, "duplicates": 0.0, "pck_mean": 0.4375})
+    all_count = measure(*worked(), ["recall", "precision"], threshold=0.1)
+    assert all_count == pytest.approx({"recall": 0.5, "precision": 1 / 3})
+
+
+def test_duplicates_and_wrong_names_are_shares_of_what_is_sure():
+    # On one point: right at 0.9, right again at 0.8, of class 1 at 0.7. On another, of class 1: called class 0 at 0.6.
+    predicted = scored([(0.0, 0.0, 0, 0.9), (1.0, 0.0, 0, 0.8), (0.0, 0.0, 1, 0.7), (20.0, 0.0, 0, 0.6),
+                        (40.0, 0.0, 1, 0.1)])
+    split = Split(labelled([(0.0, 0.0, 0), (20.0, 0.0, 1), (40.0, 0.0, 1)]))
+    found = measure(Said(predicted), split, ["duplicates", "wrong_class", "balanced_class_accuracy"], threshold=0.5)
+    # Class 0: its point is right. Class 1: one has another name, one was missed.
+    assert found == {"duplicates": 0.25, "wrong_class": 0.25, "balanced_class_accuracy": 0.5}
+    less = measure(Said(predicted), split, ["balanced_class_accuracy"], threshold=0.05)
+    assert less == {"balanced_class_accuracy": 0.75}
+
+
+def test_the_errors_of_points_are_in_the_order_of_the_data_set():
+    predicted = scored([(0.0, 3.0, 0, 0.9), (9.0, 9.0, 1, 0.3)], [(1.0, 0.0, 0, 0.5)])
+    split = Split(labelled([(9.0, 5.0, 1), (0.0, 0.0, 0), (50.0, 0.0, 0)], [(1.0, 1.0, 0)]))
+    found = measure(Said(predicted), split, ["error_of_points"])["error_of_points"]
+    assert found == pytest.approx([4.0, 3.0, math.nan, 1.0], nan_ok=True)
+
+
+@given(SEEDS)
+def test_the_mean_over_pictures_is_the_metric(seed):
+    predicted, truth = random_case(seed, batch=5, classes=3)
+    if not truth.valid.any():
+        return
+    names = [name for name in PICTURES if get(name).per == "picture"]
+    found = measure(Said(predicted), Split(truth), names)
+    whole = measure(Said(predicted), Split(truth), [name.removesuffix("_by_picture") for name in names])
+    for name in names:
+        assert len(found[name]) == 5
+        assert sum(found[name]) / 5 == pytest.approx(whole[name.removesuffix("_by_picture")])
+
+
+def chosen_elsewhere():
+    """Peaks whose score is twice what it should be: of those at 0.8 and 0.4, a half and a quarter find their point."""
+    spots = [(0.8, True), (0.8, False), (0.4, True), (0.4, False), (0.4, False), (0.4, False)] * 5
+    predicted = scored([(8.0 * i, 0.0 if right else 50.0, 0, score) for i, (score, right) in enumerate(spots)])
+    return Measured(Said(predicted), Split(labelled([(8.0 * i, 0.0, 0) for i in range(len(spots))])))
+
+
+def test_a_reference_gives_the_threshold_and_the_recalibration():
+    asked = []
+
+    def refer():
+        asked.append(1)
+        return chosen_elsewhere()
+
+    predicted = scored([(0.0, 0.0, 0, 0.8), (50.0, 0.0, 0, 0.8), (9.0, 9.0, 0, 0.4), (9.0, 0.0, 0, 0.3)])
+    on_test = Measured(Said(predicted), Split(labelled([(0.0, 0.0, 0), (9.0, 0.0, 0)])), refer=refer)
+    assert on_test.numbers({"ap": get("ap")}) and not asked  # nothing is computed that nothing asks for
+    names = ["threshold", "recall", "peak_brier", "peak_brier_isotonic", "peak_brier_platt"]
+    found = on_test.numbers({name: get(name) for name in names})
+    assert len(asked) == 1
+    # There F1 is best at 0.4, where it is 2 * 10 / (30 + 30). Isotonic: 0.8 is 1/2, 0.4 and what is below it 1/4.
+    assert found["threshold"] == pytest.approx(0.4) and found["recall"] == 0.5
+    assert found["peak_brier"] == pytest.approx((0.2**2 + 0.8**2 + 0.4**2 + 0.7**2) / 4)
+    assert found["peak_brier_isotonic"] == pytest.approx((0.5**2 + 0.5**2 + 0.25**2 + 0.75**2) / 4)
+    # Two scores and two parameters: Platt's line goes through both shares, at 0.3 it is a little below 1/4.
+    slope = math.log(3) / (math.log(4) - math.log(2 / 3))
+    low = 1 / (1 + math.exp(-slope * (math.log(3 / 7) - math.log(4))))
+    assert found["peak_brier_platt"] == pytest.approx((0.5**2 + 0.5**2 + 0.25**2 + (1 - low) ** 2) / 4, abs=1e-4)
+    own = Measured(Said(predicted), Split(labelled([(0.0, 0.0, 0), (9.0, 0.0, 0)])))
+    assert math.isnan(own.numbers({"p": get("peak_brier_platt")})["p"])
+    given_one = Measured(Said(predicted), own.dataset, 0.7, refer)
+    assert given_one.numbers({"threshold": get("threshold")}) == {"threshold": 0.7}
+
+
+def test_scores_that_are_no_probability_are_clamped():
+    split = Split(labelled([(0.0, 0.0, 0)]))
+    found = measure(Said(scored([(0.0, 0.0, 0, 1.5), (9.0, 9.0, 0, -0.5)])), split, ["peak_brier", "peak_calibration"])
+    assert found == pytest.approx({"peak_brier": 0.0, "peak_calibration": math.nan}, nan_ok=True)  # one in each bin
+
+
+def test_presence_and_counts_of_maps_worked_by_hand():
+    maps = torch.zeros(2, 2, 4, 4)
+    maps[0, 0, 1, 1], maps[0, 0, 2, 2], maps[0, 1, 0, 0], maps[1, 1, 3, 3] = 0.5, 0.25, -1.0, 2.0
+    split = Split(labelled([(1.0, 1.0, 0), (3.0, 3.0, 0)], [(0.0, 0.0, 1), (0.2, 0.1, 1)]))
+    names = ["highest_score", "count_error", "pixel_ratio", "presence_brier"]
+    found = measure(Said(scored([], []), maps), split, names)
+    # Map by map the sums are 0.75, 0, 0, 1, and there are 2, 0, 0, 1 labelled pixels.
+    assert found == pytest.approx({"highest_score": 2.0, "count_error": 1.25 / 4, "pixel_ratio": 1.75 / 3,
+                                   "presence_brier": 0.5**2 / 4})
+
+
+class Trained:
+    """A training whose last layer, of two outputs on two features, moved by known steps."""
+
+    def __init__(self, weights, biases):
+        self.weights, self.biases = torch.tensor(weights), torch.tensor(biases)
+
+    def net(self, moved):
+        last = torch.nn.Conv2d(2, 2, 1)
+        with torch.no_grad():
+            last.weight.copy_(0.5 + moved * self.weights[:, :, None, None])
+            last.bias.copy_(-3.0 + moved * self.biases)
+        net = torch.nn.Module()
+        net.heads = torch.nn.ModuleDict({"maps": last})
+        return net
+
+    def system(self):
+        return self.net(True)
+
+    def start(self):
+        return self.net(False)
+
+
+@pytest.mark.parametrize(("weights", "mean", "spread", "shared"), [
+    ([[1.0, 3.0], [1.0, 3.0]], 2.0, 1.0, 1.0),  # in step
+    ([[2.0, 0.0], [-2.0, 0.0]], 0.0, 2.0**0.5, 0.0),  # apart
+    ([[2.0, 0.0], [0.0, 2.0]], 1.0, 1.0, 0.5),  # nothing to do with each other
+    ([[0.0, 0.0], [0.0, 0.0]], 0.0, 0.0, math.nan),
+])
+def test_the_last_layers_change_is_from_where_it_began(weights, mean, spread, shared):
+    names = [f"last_{name}" for name in ("weight_change", "weight_change_sd", "bias_change", "bias_change_sd",
+                                         "change_shared")]
+    measured = Measured(*worked(), trained=Trained(weights, [1.0, 2.0]))
+    found = measured.numbers({name: get(name) for name in names})
+    expected = dict(zip(names, (mean, spread, 1.5, 0.5, shared), strict=True))
+    assert found == pytest.approx(expected, nan_ok=True, abs=1e-6)
+    assert measure(*worked(), names) == {}  # nothing is known of a training
+
+
+def test_a_net_without_last_layers_of_its_own_has_no_change():
+    bare = Trained([[0.0]], [0.0])
+    bare.net = lambda moved: torch.nn.Linear(1, 1)
+    names = ["last_weight_change", "last_bias_change_sd", "last_change_shared"]
+    found = Measured(*worked(), trained=bare).numbers({name: get(name) for name in names})
+    assert all(map(math.isnan, found.values())) and list(found) == names
+
+
+def test_every_metric_is_defined_where_nothing_is_said():
+    prediction, split = Said(scored([], []), torch.zeros(2, 3, 8, 8)), Split(labelled([(1.0, 1.0, 0)], []))
+    sized = Dataset("sized", "test", torch.zeros(2, 1, 8, 8, dtype=torch.uint8), split.points, ("a", "b", "c"),
+                    mask=torch.ones(2, 1, 8, 8, dtype=torch.bool))
+    training = Trained([[1.0, 0.0], [0.0, 1.0]], [1.0, 2.0])
+    for one in (split, sized):
+        nothing = Measured(prediction, one)
+        found = Measured(prediction, one, refer=lambda said=nothing: said, trained=training).numbers(
+            {name: get(name) for name in STUDY + PICTURES})
+        assert list(found) == [*STUDY, *PICTURES]
+        assert found["pck_mean"] == found["recall"] == found["precision"] == found["balanced_class_accuracy"] == 0
+        assert found["duplicates"] == found["wrong_class"] == found["ap_tuned"] == found["highest_score"] == 0
+        assert found["ap_tuned_by_picture"] == found["pck_mean_by_picture"] == [0, 0]
+        assert math.isnan(found["error_of_points"][0]) and len(found["error_of_points"]) == 1
+        assert math.isnan(found["peak_brier"]) and math.isnan(found["peak_brier_platt"])
+        assert found["presence_brier"] == pytest.approx(1 / 6)
+        assert found["presence_brier_platt"] == pytest.approx(5 / 36)
+        assert found["count_error"] == pytest.approx(1 / 6) and found["pixel_ratio"] == 0

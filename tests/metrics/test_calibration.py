@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -7,6 +8,7 @@ from matching_cases import GOOD, SEEDS, by_the_rule, labelled, random_case, scor
 from scenes import none
 
 from falloff import metrics
+from falloff.metrics.calibration import squared_calibration_error
 from falloff.points import Points
 
 
@@ -55,11 +57,36 @@ def test_brier_on_random_cases(seed):
     assert metrics.brier(predicted, truth, radius=2.0) == pytest.approx(expected, nan_ok=True)
 
 
+def test_the_squared_calibration_error_worked_by_hand():
+    probability = torch.tensor([0.2, 0.3, 0.2, 0.3, 0.9, 0.9, 0.9, 0.9])
+    happened = torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0])
+    # Shares 1/2 and 3/4 in bins of four: squared gaps less y (1 - y) / 3.
+    low, high = (0.25 - 0.5) ** 2 - 0.25 / 3, (0.9 - 0.75) ** 2 - 3 / 16 / 3
+    found = squared_calibration_error(probability, happened, bins=2)
+    assert found == pytest.approx((low + high) / 2)
+    assert math.isnan(squared_calibration_error(probability[:0], happened[:0]))
+    assert math.isnan(squared_calibration_error(probability[:2], happened[:2], bins=2))  # each alone in its bin
+
+
+@pytest.mark.parametrize("count", [200, 2000])
+def test_the_squared_calibration_error_of_perfect_forecasts_is_0_on_average_however_few(count):
+    generator = torch.Generator().manual_seed(0)
+    probability = torch.rand(400, count, generator=generator, dtype=torch.float64)
+    happened = (torch.rand(400, count, generator=generator, dtype=torch.float64) < probability).double()
+    found = [squared_calibration_error(*pair) for pair in zip(probability, happened, strict=True)]
+    error = np.std(found) / 20
+    assert abs(np.mean(found)) < 3 * error and error < 0.1 / count
+    tilted = [squared_calibration_error(p.sqrt(), y) for p, y in zip(probability, happened, strict=True)]
+    assert np.mean(tilted) == pytest.approx(1 / 30, abs=0.002)  # the mean of (sqrt p - p)^2
+
+
 @pytest.mark.parametrize("bins", [0, -1, 2.0, True])
 @pytest.mark.bad_input
 def test_bad_bins_are_named(bins):
     with pytest.raises(ValueError, match="bins must be an integer above 0"):
         metrics.reliability(**GOOD, bins=bins)
+    with pytest.raises(ValueError, match="bins must be an integer above 0"):
+        squared_calibration_error(torch.zeros(2), torch.zeros(2), bins=bins)
 
 
 @pytest.mark.parametrize("score", [-0.1, 1.5, math.inf])

@@ -7,6 +7,12 @@ from matching_cases import GOOD, SEEDS, by_the_rule, labelled, random_case, scor
 from scenes import none
 
 from falloff import metrics
+from falloff.metrics.confusion import (
+    balanced_accuracy,
+    balanced_accuracy_influence,
+    called,
+    class_counts,
+)
 
 
 def test_confusion_worked_by_hand():
@@ -69,3 +75,32 @@ def test_labels_that_are_no_class_are_named():
         metrics.confusion(GOOD["predicted"], labelled([(0.0, 0.0, 3)]), radius=1.0, classes=2)
     with pytest.raises(ValueError, match=r"truth has label 3, not in \[0, 2\)"):
         metrics.oks(GOOD["predicted"], labelled([(0.0, 0.0, 3)]), scale=1.0, kappa=torch.ones(2))
+
+
+def test_what_each_point_was_called_worked_by_hand():
+    predicted = scored([(0.0, 0.0, 0, 0.9), (10.0, 0.0, 1, 0.8), (10.5, 0.0, 0, 0.7)], [(5.0, 5.0, 2, 0.5)])
+    truth = labelled([(0.0, 0.0, 0), (10.0, 0.0, 0), (20.0, 0.0, 1)], [(50.0, 50.0, 2)])
+    names = called(predicted, truth, radius=2.0)
+    assert names.tolist() == [[0, 1, -1], [-1, -1, -1]]  # missed, and padding
+    right, there = class_counts(names, truth)
+    assert right.tolist() == [[1, 0, 0], [0, 0, 0]] and there.tolist() == [[2, 1, 0], [0, 0, 1]]
+    assert balanced_accuracy(right, there) == pytest.approx((1 / 2 + 0 + 0) / 3)
+    assert balanced_accuracy_influence(right, there).tolist() == [0.0, 0.0]  # each class is in one picture
+    assert called(scored([], []), truth, radius=2.0).unique().tolist() == [-1]
+
+
+@given(SEEDS)
+def test_what_each_point_was_called_is_what_confusion_counts(seed):
+    predicted, truth = random_case(seed, batch=4, classes=3)
+    matrix = metrics.confusion(predicted, truth, radius=2.0, classes=3)
+    right, there = class_counts(called(predicted, truth, radius=2.0), truth)
+    labels = truth.label[truth.valid].unique()
+    assert right.sum(0).tolist() == matrix.diagonal()[labels].tolist()
+    assert there.sum(0).tolist() == matrix.sum(1)[labels].tolist()
+    if len(labels):
+        influence = balanced_accuracy_influence(right, there)
+        for picture in range(4):
+            step = torch.zeros(4, 1, dtype=torch.float64)
+            step[picture] = 1e-6
+            up, down = (balanced_accuracy(right * w, there * w) for w in (1 + step, 1 - step))
+            assert float(influence[picture]) == pytest.approx((up - down) / 2e-6, abs=1e-6)

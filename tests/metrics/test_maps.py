@@ -10,7 +10,7 @@ from scenes import none
 from falloff import metrics
 from falloff.points import Points
 
-METRICS = [metrics.presence_auroc, metrics.class_accuracy, metrics.mean_scores]
+METRICS = [metrics.presence_auroc, metrics.class_accuracy, metrics.mean_scores, metrics.maps.expected_counts]
 
 
 def test_presence_is_told_by_the_highest_score_of_a_map():
@@ -40,6 +40,16 @@ def test_mean_scores_are_those_at_the_pixels_of_points_and_at_all_others():
     assert math.isnan(at_points) and elsewhere == 3.5
     everywhere = labelled([(x, y, label) for x in (0.0, 1.0) for y in (0.0, 1.0) for label in (0, 1)])
     assert metrics.mean_scores(scores, everywhere)[0] == 3.5 and math.isnan(metrics.mean_scores(scores, everywhere)[1])
+
+
+def test_a_map_expects_as_many_points_as_its_scores_sum_to():
+    scores = torch.tensor([[0.5, 0.25], [-1.0, 3.0]]).view(1, 1, 2, 2)
+    truth = labelled([(0.0, 0.0, 0), (0.2, 0.1, 0), (1.0, 1.0, 0)])  # two on one pixel
+    assert [part.tolist() for part in metrics.maps.expected_counts(scores, truth)] == [[[1.75]], [[2.0]]]
+    mask = torch.tensor([[True, True], [True, False]]).view(1, 1, 2, 2)
+    assert [part.tolist() for part in metrics.maps.expected_counts(scores, truth, mask=mask)] == [[[0.75]], [[1.0]]]
+    two = torch.cat([scores, scores], dim=1)
+    assert metrics.maps.expected_counts(two, none(1, 1))[1].tolist() == [[0.0, 0.0]]
 
 
 def test_what_does_not_count_changes_no_number_of_maps():

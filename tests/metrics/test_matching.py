@@ -154,6 +154,21 @@ def test_predictions_below_a_threshold_change_nothing_for_those_above(seed, thre
     assert torch.equal(found.predicted.valid, alone.predicted.valid)
 
 
+@given(SEEDS, st.integers(0, 4))
+def test_predictions_after_the_best_change_nothing_for_those(seed, count):
+    predicted, truth = random_case(seed)
+    predicted.score.mul_(4).round_()  # so that some are equal
+    found = metrics.match(predicted, truth, radius=2.0).best(torch.tensor([count, 1]))
+    kept = torch.zeros_like(predicted.valid)
+    for b, few in enumerate((count, 1)):
+        best = sorted(there(predicted, b), key=lambda m, b=b: (-float(predicted.score[b, m]), m))
+        kept[b, best[:few]] = True
+    alone = metrics.match(predicted.where(kept), truth, radius=2.0)
+    assert torch.equal(found.predicted.valid, kept) and torch.equal(found.truth, alone.truth)
+    assert torch.equal(found.near, alone.near)
+    assert torch.equal(found.distance.nan_to_num(-1), alone.distance.nan_to_num(-1))
+
+
 def test_any_distance_can_match_and_nan_matches_nothing():
     def along_x(predicted, truth):
         """Distance along x alone; unknown left of 0."""

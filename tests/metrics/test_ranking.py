@@ -9,6 +9,12 @@ from matching_cases import GOOD, SEEDS, by_the_rule, labelled, near, random_case
 from scenes import none
 
 from falloff import metrics
+from falloff.metrics.ranking import (
+    average_precision_influence_of,
+    average_precision_of,
+    precision_of,
+    recall_of,
+)
 from falloff.points import Points
 
 
@@ -205,3 +211,87 @@ def test_bad_radii_are_named_before_anything_is_computed(radii, error, named):
 
     with pytest.raises(error, match=named):
         metrics.against_radius(metric, GOOD["predicted"], GOOD["truth"], radii=radii)
+
+
+# What a picture's weight changes.
+
+
+def test_the_influence_of_a_picture_worked_by_hand():
+    # Hit, miss, hit with 4 to find, the first in one picture of weight a, the others in one of weight b:
+    # AP = a / 2 (a + b) + b / 2 (a + 2 b), whose derivatives at 1 are 1/8 - 1/18 and its negative.
+    predicted = scored([(0.0, 0.0, 0, 0.9)], [(50.0, 0.0, 0, 0.8), (10.0, 0.0, 0, 0.7)])
+    truth = labelled([(0.0, 0.0, 0), (20.0, 0.0, 0)], [(10.0, 0.0, 0), (30.0, 0.0, 0)])
+    found = average_precision_influence_of(metrics.match(predicted, truth, radius=1.0))
+    assert found.tolist() == pytest.approx([5 / 72, -5 / 72])
+    nothing = average_precision_influence_of(metrics.match(scored([], []), truth, radius=1.0))
+    assert nothing.tolist() == [0.0, 0.0]
+    with pytest.raises(ValueError, match="no valid point"):
+        average_precision_influence_of(metrics.match(predicted, none(2, 1), radius=1.0))
+
+
+def weighted_average_precision(matched, weight):
+    """Its definition, prediction by prediction, where an image counts ``weight`` times."""
+    predicted, truth, areas = matched.predicted, matched.labelled, []
+    for label in truth.label[truth.valid].unique().tolist():
+        total = sum(weight[b] for b in range(len(truth)) for n in there(truth, b) if truth.label[b, n] == label)
+        said = [(float(predicted.score[b, m]), weight[b], weight[b] * bool(matched.truth[b, m] >= 0))
+                for b in range(len(truth)) for m in there(predicted, b) if predicted.label[b, m] == label]
+        points = []
+        for least in sorted({score for score, _, _ in said}, reverse=True):
+            claimed, hits = (sum(part) for part in zip(*((w, h) for score, w, h in said if score >= least),
+                                                       strict=True))
+            points.append((hits / claimed, hits / total))
+        recalls = [0.0, *(recall for _, recall in points)]
+        areas.append(sum((recall - before) * max(precision for precision, _ in points[k:])
+                         for k, ((_, recall), before) in enumerate(zip(points, recalls, strict=False))))
+    return sum(areas) / len(areas)
+
+
+@given(SEEDS, st.booleans())
+def test_the_influence_of_a_picture_is_the_derivative_by_its_weight(seed, with_ties):
+    predicted, truth = random_case(seed, batch=5)
+    if not truth.valid.any():
+        return
+    if with_ties:
+        predicted.score.mul_(8).round_().div_(8)
+    matched = metrics.match(predicted, truth, radius=2.0)
+    assert weighted_average_precision(matched, [1.0] * 5) == pytest.approx(average_precision_of(matched))
+    found = average_precision_influence_of(matched)
+    assert float(found.sum()) == pytest.approx(0.0, abs=1e-12)
+    for picture in range(5):
+        up, down, level = ([1.0 + step * (b == picture) for b in range(5)] for step in (1e-6, -1e-6, 0.0))
+        up, down, level = (weighted_average_precision(matched, weight) for weight in (up, down, level))
+        if (up - level) == pytest.approx(level - down, abs=1e-10):  # else two steps are best, and which one changes
+            assert float(found[picture]) == pytest.approx((up - down) / 2e-6, abs=1e-6)
+
+
+def test_pseudo_values_are_those_of_leaving_one_picture_out():
+    generator = torch.Generator().manual_seed(0)
+    count, slots = 300, 6
+    label = torch.randint(2, (count, slots), generator=generator)
+    truth = Points(10.0 * torch.arange(slots)[None, :, None].expand(count, slots, 2), label,
+                   torch.rand(count, slots, generator=generator) < 0.7)
+    quality = torch.rand(count, slots, generator=generator)
+    away = torch.where(torch.rand(count, slots, generator=generator) < quality, 0.5, 3.0)
+    score = (quality + 0.3 * torch.randn(count, slots, generator=generator)).sigmoid()
+    predicted = Points(truth.xy + away[..., None], label, truth.valid | (quality < 0.2), score)
+    matched = metrics.match(predicted, truth, radius=2.0)
+    whole = average_precision_of(matched)
+    pseudo = whole + count * average_precision_influence_of(matched)
+    others = torch.arange(count)
+    without = [metrics.average_precision(predicted[others != p], truth[others != p], radius=2.0) for p in range(count)]
+    jackknife = count * whole - (count - 1) * torch.tensor(without, dtype=torch.float64)
+    assert float(pseudo.mean()) == pytest.approx(whole, abs=1e-12)
+    assert float(jackknife.mean()) == pytest.approx(whole, abs=0.01)
+    assert float(pseudo.std()) == pytest.approx(float(jackknife.std()), rel=0.05)
+    assert float(torch.corrcoef(torch.stack([pseudo, jackknife]))[0, 1]) > 0.995
+
+
+def test_recall_and_precision_are_shares_of_points_and_of_predictions():
+    predicted = scored([(0.0, 0.0, 0, 0.9), (50.0, 0.0, 0, 0.8), (10.0, 0.0, 0, 0.7)])
+    truth = labelled([(0.0, 0.0, 0), (10.0, 0.0, 0), (20.0, 0.0, 0), (30.0, 0.0, 0)])
+    matched = metrics.match(predicted, truth, radius=1.0)
+    assert (recall_of(matched), precision_of(matched)) == (0.5, pytest.approx(2 / 3))
+    assert (recall_of(matched.above(0.75)), precision_of(matched.above(0.75))) == (0.25, 0.5)
+    assert (recall_of(matched.above(1.0)), precision_of(matched.above(1.0))) == (0.0, 0.0)
+    assert math.isnan(recall_of(metrics.match(predicted, none(1, 1), radius=1.0)))

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from falloff import measures
-from falloff.study import claims, formulas
+from falloff.study import claims, formulas, recording
 from falloff.study.claims import Claim
-from falloff.study.experiments import EXPERIMENTS
+from falloff.study.experiments import settings
 from falloff.study.statistics import Interval
 
 PROJECT = Path(__file__).parents[2]
@@ -360,7 +360,8 @@ def test_the_claims_of_the_study_can_be_judged():
     for one in found.values():
         assert one.chapter is None or (PROJECT / "notebooks" / f"{one.chapter}.ipynb").is_file()
         assert one.metrics <= measures.METRICS.keys()
-        assert one.arms <= (set(EXPERIMENTS[one.experiment].arms) if one.experiment else set())
+        stages = recording.planned(one.experiment, "study", settings("study")) if one.experiment else []
+        assert one.arms <= {run.arm for stage in stages for run in stage if run.role == "reported"}
         for criterion in one.criteria:
             assert criterion.number is None or criterion.number in formulas.NUMBERS
             assert criterion.in_words().startswith(f"{criterion.what}, which must ")

@@ -15,6 +15,7 @@ import torch
 
 import falloff
 from falloff import data, digests, losses, measures, models, systems, training
+from falloff.measures import Measured
 from falloff.run import Run
 from falloff.study import store
 from falloff.training import train
@@ -76,6 +77,34 @@ def test_what_a_run_executes_is_in_its_key_or_a_chooser(spots, executed, name):
     assert {"falloff.training", "falloff.points", *(type(m).__module__ for m in record.system().modules()
             if type(m).__module__.startswith("falloff"))} <= found
     assert {module for module in found - store.ingredients(run).keys() if not digests.is_chooser(module)} == set()
+
+
+@pytest.fixture(scope="module")
+def tiny(spots):
+    """A trained system beside what it says of two splits."""
+    record = train(TINY)
+
+    def said(name):
+        split = data.load(TINY.dataset, name, TINY.size).head(8)
+        prediction = training.predict(record.system(), split, TINY)
+        return Measured(prediction, split, refer=lambda: said("val"), trained=record)
+
+    return said("test")
+
+
+@pytest.mark.parametrize("name", [*measures.STUDY, *measures.PICTURES])
+def test_what_a_metric_executes_is_in_its_digest_or_a_chooser(tiny, executed, name):
+    metric, (start, stop) = measures.get(name), executed
+    reference = tiny.reference  # which is decoded as the split is
+    measured = Measured(tiny.prediction, tiny.dataset, refer=lambda: reference, trained=tiny.trained)
+    start()
+    metric.of(measured)
+    found = stop()
+    assert metric.of.__module__ in found
+    known = digests.ingredients({metric.of.__module__}, store._CODE).keys()
+    if metric.needs_training:  # which the run's key holds
+        known |= store.ingredients(TINY).keys()
+    assert {module for module in found - known if not digests.is_chooser(module)} == set()
 
 
 def test_choosers_hold_no_number():
@@ -211,6 +240,7 @@ ROWS = [
 ]
 KEYS = """
 import json, sys
+from falloff.measures import Measured
 from falloff.run import Run
 from falloff.study import store
 from falloff.training import train

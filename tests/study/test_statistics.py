@@ -297,6 +297,17 @@ def test_steps_to_a_threshold_keep_the_runs_that_never_get_there():
     }
 
 
+def test_steps_to_a_threshold_can_ask_for_several_evaluations_in_a_row_and_are_those_of_the_first():
+    aps = {"a": [0.8, 0.6, 0.7, 0.9, 0.1], "b": [0.8, 0.6, 0.8, NAN, 0.8]}
+    rows = [(arm, 0, 10 * number, ap) for arm, some in aps.items() for number, ap in enumerate(some, start=1)]
+    table = pd.DataFrame(rows, columns=["arm", "seed", "step", "ap"]).sample(frac=1, random_state=0)
+    found = statistics.steps_to(table, 0.7, in_a_row=2).set_index("arm")
+    assert found.loc["a", ["steps", "reached"]].tolist() == [30, True]
+    assert found.loc["b", ["steps", "reached"]].tolist() == [50, False]  # its last evaluation has none after it
+    with pytest.raises(ValueError, match="in_a_row must be an integer above 0, got 0"):
+        statistics.steps_to(table, 0.7, in_a_row=0)
+
+
 def test_two_runs_under_one_name_are_not_taken_for_one():
     rows = [("a", 0, 10, 0.2), ("a", 0, 20, 0.8), ("a", 0, 10, 0.9)]
     with pytest.raises(ValueError, match="curves must have each step of one arm and seed once"):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import measured, set_arrays, write_set
 
-from falloff import digests, project
+from falloff import digests, project, training
 from falloff.study import store
 from falloff.study.store import CheckpointFile, Store
 from falloff.training import Run, train
@@ -188,6 +188,40 @@ def test_a_run_that_was_stored_and_not_measured_is_measured_without_a_training(t
     assert listed(tmp_path) == [name for name in files(path.stem) if not name.startswith("measured")]
     assert kept.get(TINY).final == {}
     assert same(kept.get_or_train(TINY, train=never), trained)
+
+
+def test_what_is_measured_on_test_sees_validation_by_the_same_decoder(tmp_path, trained):
+    kept = Store(tmp_path)
+    kept.put(dataclasses.replace(trained, validation={}, final={}))
+    names = ("threshold", "ap_tuned", "peak_brier_platt", "ap_tuned_by_picture", "last_weight_change", "pck_mean")
+    asked = [store.Measuring(metrics=names, decoder={"refine": refine}) for refine in ("none", "quarter")]
+    kept.get_or_train(TINY, asked, train=never)
+    stored = kept.entry(TINY).read()
+    found = [kept.entry(TINY).numbers(stored, one) for one in asked]
+    own = [dataclasses.replace(one, split="val", metrics=("threshold", "peak_brier_platt")) for one in asked]
+    kept.get_or_train(TINY, own, train=never)
+    for numbers, one in zip(found, own, strict=True):
+        on_validation = kept.entry(TINY).numbers(stored, one)
+        assert numbers["threshold"] == on_validation["threshold"]
+        assert math.isnan(on_validation["peak_brier_platt"]) and 0 <= numbers["peak_brier_platt"] <= 1
+        pseudo = numbers["ap_tuned_by_picture"]
+        assert len(pseudo) == 8 and sum(pseudo) / 8 == pytest.approx(numbers["ap_tuned"])
+        assert numbers["last_weight_change"] == found[0]["last_weight_change"] != 0
+    assert found[0]["pck_mean"] != found[1]["pck_mean"]
+
+
+def test_validation_is_not_looked_at_for_what_does_not_ask_for_it(tmp_path, trained, monkeypatch):
+    kept, splits, outputs = Store(tmp_path), [], training.outputs
+
+    def noted(system, dataset, run):
+        splits.append(dataset.split)
+        return outputs(system, dataset, run)
+
+    kept.put(trained)
+    monkeypatch.setattr(training, "outputs", noted)
+    kept.get_or_train(TINY, [store.Measuring(metrics=("ap_3", "pck_mean"))], train=never)
+    kept.get_or_train(TINY, [store.Measuring(metrics=("recall",), decoder={"window": one}) for one in (5, 7)])
+    assert splits == ["test", "test", "val"]  # decoders share what the system puts out
 
 
 def test_numbers_of_other_weights_are_not_believed(tmp_path, trained):

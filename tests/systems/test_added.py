@@ -127,7 +127,7 @@ def test_several_decoders_share_what_a_system_puts_out(done, name, monkeypatch):
     run, _, folder = done
     seen, outputs = [], training.outputs
     monkeypatch.setattr(training, "outputs", lambda *given: seen.append(given[1].split) or outputs(*given))
-    asked = [store.Measuring(metrics=("ap",), decoder={"window": window}) for window in (3, 5, 7)]
+    asked = [store.Measuring(metrics=("ap", "f1"), decoder={"window": window}) for window in (3, 5, 7)]
     kept = Store(folder)
     kept.get_or_train(run, asked)
     assert sorted(seen) == ["test", "val"]

@@ -36,8 +36,9 @@ def load(name: str | Path, split: str, size: int | None = None) -> Dataset:
     """One split of a set by name.
 
     Args:
-        name: "digits", the name of a set ``NAME/NAME.npz`` under the folder that ``FALLOFF_DATA`` names
-            (``data/external`` by default), or a path to an ``.npz`` file: see :mod:`falloff.data.npz`.
+        name: "digits", a variant of it such as "digits(jitter=1)" (:mod:`falloff.data.variants`), the name of a set
+            ``NAME/NAME.npz`` under the folder that ``FALLOFF_DATA`` names (``data/external`` by default), or a path to
+            an ``.npz`` file: see :mod:`falloff.data.npz`.
         split: "train", "val" or "test"; a stored set may have others, too.
         size: side of the made scenes in pixels, None for their own default; a set read from a file keeps its own.
 
@@ -64,8 +65,10 @@ def check(name: str | Path) -> None:
         TypeError: neither a name nor a path.
     """
     name = sets.anywhere(name)
-    if name not in sets.MADE:
+    if not sets.is_made(name):
         _check(name, sets.digest(name))
+    elif name not in sets.MADE:
+        importlib.import_module(sets.module(name)).of(name)
 
 
 @functools.lru_cache(maxsize=KEPT)

@@ -1,20 +1,54 @@
-"""Metrics as data: the table of them by name, and the numbers of a prediction or of a run's curve."""
+"""Metrics as data: the table of them by name, and the numbers of a prediction or of a run's curve.
+
+``STANDARD`` names what is measured of every run, ``STUDY`` what the record holds of one, ``PICTURES`` the lists of a
+number for each picture or point, with which it compares losses picture by picture.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from falloff.checks import choose
-from falloff.measures import calibration, curves, keypoints, maps, points
+from falloff.measures import (
+    calibration,
+    classes,
+    curves,
+    forecasts,
+    keypoints,
+    layers,
+    localisation,
+    maps,
+    pictures,
+    points,
+)
 from falloff.measures.base import RADIUS, Labelled, Measured, Metric, Prediction
 
-__all__ = ["METRICS", "RADIUS", "Labelled", "Measured", "Metric", "Prediction", "along", "get", "measure"]
+__all__ = ["METRICS", "PICTURES", "RADIUS", "STANDARD", "STUDY", "Labelled", "Measured", "Metric", "Prediction",
+           "along", "get", "measure"]
 
-METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (
+_STANDARD = (
     points.AP, points.AP_WORST_CLASS, points.AP_1, points.AP_4, points.F1, points.THRESHOLD, points.ERROR,
     maps.SCORE_AT_POINTS, maps.SCORE_ELSEWHERE, maps.CLASS_ACCURACY, maps.PRESENCE_AUROC,
-    calibration.CALIBRATION_ERROR, keypoints.PCK, curves.STEPS_TO_AP,
-)}
+    calibration.CALIBRATION_ERROR, keypoints.PCK,
+)
+_STUDY = (
+    points.AP_05, points.AP_3, points.AP_6, points.AP_TUNED, points.RECALL, points.PRECISION, points.DUPLICATES,
+    localisation.PCK_MEAN, classes.BALANCED_CLASS_ACCURACY, classes.WRONG_CLASS,
+    maps.HIGHEST_SCORE, maps.COUNT_ERROR, maps.PIXEL_RATIO, *forecasts.PEAKS, *forecasts.PRESENCES,
+    layers.WEIGHT_CHANGE, layers.WEIGHT_CHANGE_SD, layers.BIAS_CHANGE, layers.BIAS_CHANGE_SD, layers.CHANGE_SHARED,
+)
+_PICTURES = (
+    pictures.AP_BY_PICTURE, pictures.AP_TUNED_BY_PICTURE, localisation.PCK_MEAN_BY_PICTURE,
+    classes.BALANCED_CLASS_ACCURACY_BY_PICTURE, localisation.ERROR_OF_POINTS,
+)
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (*_STANDARD, curves.STEPS_TO_AP, curves.STEPS_TO_AP_HELD, *_STUDY, *_PICTURES)}
+
+STANDARD = tuple(metric.name for metric in _STANDARD)  # what is measured of every run
+STUDY = STANDARD + tuple(metric.name for metric in _STUDY)  # what the record holds of one
+PICTURES = tuple(metric.name for metric in _PICTURES)  # lists of a number for each picture or point
 
 
 def get(name: str) -> Metric:
@@ -28,10 +62,11 @@ def get(name: str) -> Metric:
 
 def measure(
     prediction: Prediction, dataset: Labelled, names: Iterable[str], *, threshold: float | None = None
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Some metrics of the predictions for a split, by name, in the order of ``names``.
 
-    Left out are those that need maps where the prediction has none, and those of a curve: :func:`along` has them.
+    Left out are those that need maps where the prediction has none, those of a training, and those of a curve, which
+    :func:`along` has. Those that are recalibrated on another split are NaN: a :class:`Measured` can have one.
 
     Args:
         prediction: for all images of the split.
@@ -46,7 +81,7 @@ def measure(
     return Measured(prediction, dataset, threshold).numbers({name: get(name) for name in names})
 
 
-def along(curve: Sequence[Mapping[str, float | int]], names: Iterable[str]) -> dict[str, float | int]:
+def along(curve: Sequence[Mapping[str, float | int]], names: Iterable[str]) -> dict[str, Any]:
     """Those among some metrics that are of a run's curve, one row per evaluation, and whose column it has.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +59,40 @@ def reliability_of(matched: Match, *, bins: int = 10) -> Reliability:
     share = zero.index_add(0, which, hit) / count
     gap = torch.where(count > 0, (mean_score - share).abs() * count, 0.0).sum()
     return Reliability(count.long(), mean_score, share, float(gap / count.sum().clamp(min=1)))
+
+
+def squared_calibration_error(
+    probability: Float[Tensor, " forecasts"], happened: Float[Tensor, " forecasts"], *, bins: int = 15
+) -> float:
+    r"""Mean squared gap between probabilities and frequencies, without the part that is the noise of frequencies.
+
+    .. math:: \sum_b \frac{n_b}{n} \left( (\bar p_b - \bar y_b)^2 - \frac{\bar y_b (1 - \bar y_b)}{n_b - 1} \right)
+
+    over bins of about equally many forecasts, with :math:`\bar p_b` their mean probability and :math:`\bar y_b` the
+    share that happened. About 0 for calibrated forecasts whatever their number, so that it may be a little negative,
+    where the plain error grows as they become few. Equal probabilities share a bin. A forecast alone in its bin says
+    nothing of its noise and does not count. NaN where none counts.
+
+    Args:
+        probability: in [0, 1], ``(n,)``.
+        happened: 1 or 0, ``(n,)``.
+        bins: at most so many, above 0.
+
+    Raises:
+        ValueError: ``bins`` out of range.
+
+    Source: Kumar et al. 2019, Verified uncertainty calibration, section 5 (the debiased estimator).
+    """
+    check_count("bins", bins)
+    if len(probability) == 0:
+        return math.nan
+    inner = probability.sort().values[[len(probability) * b // bins for b in range(1, bins)]].unique()
+    _, which = torch.searchsorted(inner, probability, right=True).unique(return_inverse=True)
+    zero = torch.zeros(int(which.max()) + 1, dtype=torch.float64, device=which.device)
+    n, p, y = (zero.index_add(0, which, part.double())
+               for part in (torch.ones_like(probability), probability, happened))
+    n, p, y = (part[n > 1] for part in (n, p / n, y / n))
+    return float((n * ((p - y).square() - y * (1 - y) / (n - 1))).sum() / n.sum())
 
 
 def brier(predicted: Points, truth: Points, *, radius: float, distance: Distance = euclidean) -> float:

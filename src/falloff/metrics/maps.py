@@ -29,18 +29,54 @@ def presence_auroc(scores: Scores, truth: Points, *, mask: Mask | None = None, s
     The area under the ROC curve over all (image, class) pairs; NaN when every class is in every image, or none in any.
     Pixels where ``mask`` is False do not count.
     """
+    return presence_auroc_of(*presence(scores, truth, mask=mask, stride=stride))
+
+
+def presence(
+    scores: Scores, truth: Points, *, mask: Mask | None = None, stride: int | float = 1
+) -> tuple[Float[Tensor, "batch classes"], Bool[Tensor, "batch classes"]]:
+    """The highest score of each map, and whether the picture has a point of its class, ``(B, C)`` each.
+
+    Pixels where ``mask`` is False do not count; where none does, the highest score is that of -inf.
+    """
     scores, truth = _checked(scores, truth, stride, mask)
-    present = torch.zeros(scores.shape[:2], dtype=torch.uint8, device=scores.device)
+    present = torch.zeros(scores.shape[:2], dtype=torch.bool, device=scores.device)
     image, point = truth.valid.nonzero(as_tuple=True)
-    present[image, truth.label[image, point]] = 1
-    if bool(present.all()) or not bool(present.any()):
-        return math.nan
+    present[image, truth.label[image, point]] = True
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
     highest = scores.flatten(2).amax(2)
     _refuse_nan(highest)
+    return highest, present
+
+
+def presence_auroc_of(highest: Float[Tensor, "batch classes"], present: Bool[Tensor, "batch classes"]) -> float:
+    """:func:`presence_auroc` of what :func:`presence` gives."""
+    if bool(present.all()) or not bool(present.any()):
+        return math.nan
     _, place = highest.unique(return_inverse=True)  # their order is all that counts, and has no infinity
     return float(roc_auc_score(present.flatten().cpu(), place.flatten().cpu()))
+
+
+def expected_counts(
+    scores: Scores, truth: Points, *, mask: Mask | None = None, stride: int | float = 1
+) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch classes"]]:
+    """How many labelled pixels each map expects, the sum of its scores clamped to [0, 1], and how many it has.
+
+    ``(B, C)`` each. Of maps whose scores are a pixel's probability of being the nearest one to a point, the two agree
+    on average. Two points on one pixel count once. Pixels where ``mask`` is False do not count.
+    """
+    scores, truth = _checked(scores, truth, stride, mask)
+    pixels = torch.stack(_pixels(scores, truth)).unique(dim=1)
+    if mask is not None:
+        pixels = pixels[:, mask[(pixels[0], 0, *pixels[2:])]]
+    counts = (pixels[0] * scores.shape[1] + pixels[1]).bincount(minlength=scores.shape[0] * scores.shape[1])
+    sums = torch.zeros(scores.shape[:2], dtype=torch.float64, device=scores.device)
+    for image, maps in enumerate(scores):  # one by one they stay in the processor's cache
+        kept = maps if mask is None else maps.where(mask[image], 0.0)
+        sums[image] = kept.clamp(0, 1).flatten(1).sum(1)
+    _refuse_nan(sums)
+    return sums, counts.view(sums.shape).double()
 
 
 def class_accuracy(scores: Scores, truth: Points, *, stride: int | float = 1) -> float:

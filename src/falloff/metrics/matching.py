@@ -53,7 +53,17 @@ class Match:
         """
         assert self.predicted.score is not None
         check_number("threshold", threshold)
-        kept = self.predicted.score >= plain(threshold)
+        return self._of_first(self.predicted.score >= plain(threshold))
+
+    def best(self, count: Int64[Tensor, " batch"]) -> Match:
+        """The match with no more than the ``count`` best predictions of each image, ``(B,)``, over all its classes.
+
+        Of a greedy match it is what matching these alone gives. Of equal scores the earlier in the tensor is better.
+        """
+        return self._of_first(best_first(self.predicted).argsort(dim=1) < count[:, None])
+
+    def _of_first(self, kept: Tensor) -> Match:
+        """The match of the predictions that are kept, which all chose before the others."""
         return Match(torch.where(kept, self.truth, -1), torch.where(kept, self.distance, torch.nan), self.near & kept,
                      self.predicted.where(kept), self.labelled)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -105,6 +105,11 @@ def per_class_average_precision(
 
 def per_class_average_precision_of(matched: Match) -> dict[int, float]:
     """:func:`per_class_average_precision` of a match."""
+    return {label: _area(_curve(score, found, total)) for label, total, score, found, _ in _by_class(matched)}
+
+
+def _by_class(matched: Match) -> Iterator[tuple[int, int, Tensor, Tensor, Tensor]]:
+    """Of each labelled class its points' number and its predictions: falling scores, whether they found, images."""
     predicted, truth = matched.predicted, matched.labelled
     labels, total = truth.label[truth.valid].unique(return_counts=True)
     if len(labels) == 0:
@@ -114,9 +119,56 @@ def per_class_average_precision_of(matched: Match) -> dict[int, float]:
     score, order = predicted.score[predicted.valid].double().sort(descending=True, stable=True)
     label, by_label = predicted.label[predicted.valid][order].sort(stable=True)
     score, found = score[by_label], matched.truth[predicted.valid][order][by_label] >= 0
+    image = predicted.valid.nonzero()[:, 0][order][by_label]
     starts, ends = (torch.searchsorted(label, labels, right=right).tolist() for right in (False, True))
-    return {name: _area(_curve(score[start:end], found[start:end], count))
-            for name, start, end, count in zip(labels.tolist(), starts, ends, total.tolist(), strict=True)}
+    for name, start, end, count in zip(labels.tolist(), starts, ends, total.tolist(), strict=True):
+        yield name, count, score[start:end], found[start:end], image[start:end]
+
+
+def average_precision_influence_of(matched: Match) -> Float[Tensor, " images"]:
+    r"""How :func:`average_precision` of a match changes with the weight of each image, at weights of 1, ``(B,)``.
+
+    An image of weight w counts as w images like it. With the G labelled points of a class, :math:`t_k` of which are
+    found at step k of the falling scores, :math:`n_k` predictions and :math:`T_k` hits up to it, precision
+    :math:`\pi_k = T_k / n_k`, and :math:`m(k)` the step from k on where precision is best,
+
+    .. math:: AP = \frac{1}{G} \sum_k t_k \pi_{m(k)}, \quad
+        \frac{\partial AP}{\partial w_p} = \frac{1}{G} \sum_{i \in p} \left( h_i (\pi_{m(k_i)} + A_{k_i}) - B_{k_i}
+        \right) - AP \frac{g_p}{G}
+
+    over the predictions i of image p, :math:`h_i` of 1 where one found a point, :math:`g_p` labelled points in it, and
+
+    .. math:: A_k = \sum_{j \ge k} \frac{c_j}{n_j}, \quad B_k = \sum_{j \ge k} \frac{c_j \pi_j}{n_j}, \quad
+        c_j = \sum_{k: m(k) = j} t_k.
+
+    :math:`m` stays where it is, as it does for small changes of weights. The mean is taken over classes as there. The
+    changes of all images sum to 0.
+
+    Args and errors: as for :func:`average_precision`, of a match.
+    """
+    truth = matched.labelled
+    by_class = list(_by_class(matched))
+    change = truth.xy.new_zeros(len(truth), dtype=torch.float64)
+    for label, total, score, found, image in by_class:
+        wanted = (truth.valid & (truth.label == label)).sum(1)
+        change += _influence(score, found, image, wanted.double(), total) / len(by_class)
+    return change
+
+
+def _influence(score: Tensor, found: Tensor, image: Tensor, wanted: Tensor, total: int) -> Tensor:
+    """How the area of one class changes with the weight of each image, which has so many of the labelled points."""
+    curve = _curve(score, found, total)
+    if len(score) == 0:
+        return torch.zeros_like(wanted)
+    best, place = (part.flip(0) for part in curve.precision.flip(0).cummax(0))
+    place = len(best) - 1 - place
+    gained = torch.diff(curve.recall, prepend=curve.recall.new_zeros(1))
+    step = torch.searchsorted(-curve.threshold, -score)  # at which a prediction enters
+    claimed = step.bincount(minlength=len(best)).cumsum(0)
+    rest = torch.zeros_like(best).index_add(0, place, gained) / claimed
+    more, less = (part.flip(0).cumsum(0).flip(0)[step] for part in (rest, rest * curve.precision))
+    each = found * (best[step] / total + more) - less
+    return (wanted * (-_area(curve) / total)).index_add(0, image, each)
 
 
 def _area(curve: Curve) -> float:
@@ -139,6 +191,19 @@ def f1_of(matched: Match) -> float:
     hits = int(matched.found.sum())
     total = int(matched.predicted.valid.sum()) + int(matched.labelled.valid.sum())
     return 1.0 if total == 0 else 2.0 * hits / total
+
+
+def recall_of(matched: Match) -> float:
+    """Share of the labelled points that a match found, in [0, 1]; NaN where there are none."""
+    return float(matched.found[matched.labelled.valid].double().mean())
+
+
+def precision_of(matched: Match) -> float:
+    """Share of the predictions of a match that found a labelled point, in [0, 1].
+
+    0 without predictions, as in scikit-learn: a net that says nothing is no better than one that is always wrong.
+    """
+    return int(matched.found.sum()) / max(1, int(matched.predicted.valid.sum()))
 
 
 def best_threshold(

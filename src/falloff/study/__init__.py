@@ -1,11 +1,10 @@
-"""Many runs: experiments made of arms, the engine and store behind them, statistics, claims and what is recorded."""
+"""Many runs: comparisons, the engine and store behind them, statistics, claims, and the experiments of the record."""
 
+from falloff.study.comparison import LOSSES, RATES, SEEDS, Result, compare
 from falloff.study.engine import curves, measured, record, run
-from falloff.study.experiments import EXPERIMENTS, LOSSES, RATES, SEEDS, Arm, Experiment, Result, compare
 from falloff.study.recording import recorded
 from falloff.study.store import Store
 
 __all__ = [
-    "EXPERIMENTS", "LOSSES", "RATES", "SEEDS", "Arm", "Experiment", "Result", "Store", "compare", "curves", "measured",
-    "record", "recorded", "run",
+    "LOSSES", "RATES", "SEEDS", "Result", "Store", "compare", "curves", "measured", "record", "recorded", "run",
 ]

@@ -67,7 +67,7 @@ def run(runs: Sequence[Run], *, store: Store | None = None, stage: str = "") -> 
         ConnectionError: no scheduler answers at ``FALLOFF_SCHEDULER``.
     """
     rows, runs = [], list(runs)
-    for one, (stored, numbers, error) in zip(runs, _finished(runs, store or Store(), stage=stage), strict=True):
+    for one, (stored, numbers, error) in zip(runs, results(runs, store or Store(), stage=stage), strict=True):
         # The file of a record's data may have had another name or place.
         row = one.describe() if stored is None else flat(stored, *numbers) | {"dataset": one.dataset}
         rows.append(row | {"failure": error})
@@ -107,7 +107,7 @@ def measured(
     decoders = [decoder] if isinstance(decoder, Mapping) else list(decoder) or [{}]
     asked = [Measuring(split=split, metrics=tuple(metrics), decoder=dict(one), threshold=threshold) for one in decoders]
     rows, runs = [], list(runs)
-    for run, (_, numbers, error) in zip(runs, _finished(runs, store or Store(), asked, stage="measuring"), strict=True):
+    for run, (_, numbers, error) in zip(runs, results(runs, store or Store(), asked, stage="measuring"), strict=True):
         rows += [run.describe() | {"decoder": dict(one), "failure": error, **found}
                  for one, found in zip(decoders, numbers or [{}] * len(decoders), strict=True)]
     return _table(rows, metrics)
@@ -126,7 +126,7 @@ def curves(runs: Sequence[Run], *, store: Store | None = None) -> pd.DataFrame:
     Runs that failed have no row.
     """
     rows, runs = [], list(runs)
-    for one, (stored, _, _) in zip(runs, _finished(runs, store or Store()), strict=True):
+    for one, (stored, _, _) in zip(runs, results(runs, store or Store()), strict=True):
         if stored is not None:
             rows += [stored["run"] | {"dataset": one.dataset} | row for row in stored["curve"]]
     return pd.DataFrame(rows)
@@ -139,7 +139,7 @@ def record(one: Run, *, store: Store | None = None) -> Record:
         RuntimeError: the run failed.
     """
     store = store or Store()
-    [(_, _, error)] = _finished([one], store)
+    [(_, _, error)] = results([one], store)
     found = store.get(one) if error is None else None
     if found is None:
         raise RuntimeError(f"the run failed: {error or 'its record could not be read'}")
@@ -191,7 +191,7 @@ def workers(devices: Iterable[str]) -> int:
 Found = tuple[dict[str, Any] | None, list[dict[str, float]], str | None]
 
 
-def _finished(
+def results(
     runs: Sequence[Run], store: Store, asked: Sequence[Measuring] = (VALIDATION, FINAL),
     train: Callable[..., Record] = train, stage: str = "",
 ) -> list[Found]:

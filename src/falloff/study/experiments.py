@@ -1,207 +1,275 @@
-"""Experiments made of arms: what ``make record`` runs, what chapters compare and what claims are judged on.
-
-Every arm of an experiment gets the same data, decoder, steps and batches. What it searches, its learning rate by
-default, is chosen on the validation split by one run per choice with a seed of its own; the choice is then trained with
-every other seed and measured on the test split.
-"""
+"""What is recorded: experiments as plans, stage by stage, where a later stage may rest on what an earlier one gave."""
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from falloff import measures
+from falloff import data, losses, measures
 from falloff.profiles import profile
-from falloff.run import Option, Run
-from falloff.study import engine
+from falloff.run import Run
+from falloff.study import tuning
+from falloff.study.store import Measuring
 
-RATES = (3e-3, 1e-2, 3e-2, 1e-1)
-SEEDS = (0, 1, 2)
-TUNING_SEED = 1000  # not among those that are reported
-
-# The losses that the study compares, in the order in which the chapters introduce them.
-LOSSES = ("bce", "weighted-bce", "focal", "soft-bce", "mse", "distance-aware")
-
-Search = Mapping[str, Sequence[object]]
+# The splits of the record: a choice is made on pictures that none is trained on, and what is reported is read from
+# pictures that nobody looked at before the choices were made.
+CHOOSING = Measuring(split="choosing", metrics=("ap_tuned", "ap_1", "ap", "pck_mean"), threshold="own")
+FRESH = Measuring(split="fresh", metrics=measures.STUDY, reference="choosing")
+FINAL = (CHOOSING, FRESH)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
-    """One way of doing it.
+class Sizes:
+    """How much of each experiment a profile records.
 
     Args:
-        changes: fields of the experiment's base run that are other here.
-        search: what is chosen on validation: values of a field, by its name; None is the experiment's learning rates.
-        as_tuned: the arm whose choice is taken over, in place of a search of its own.
+        base: the run that all arms share.
+        long: steps of the longer runs.
+        trials: of each loss's tuning, a power of two, in two blocks of half as many.
+        finalists: how many of the best trials are run again on fresh seeds.
+        choosing: those seeds.
+        pilot, seeds, few, long_seeds: of the runs of the pilot, and of those that are reported.
+        rates: learning rates where nothing else is tuned.
     """
 
-    changes: Mapping[str, object] = field(default_factory=dict)
-    search: Search | None = None
-    as_tuned: str | None = None
+    base: Run
+    long: int = 1000
+    trials: int = 32
+    finalists: int = 4
+    choosing: tuple[int, ...] = (2000, 2001, 2002)
+    pilot: tuple[int, ...] = (3000, 3001, 3002, 3003, 3004)
+    seeds: tuple[int, ...] = tuple(range(100, 120))
+    few: tuple[int, ...] = tuple(range(100, 105))
+    long_seeds: tuple[int, ...] = tuple(range(100, 108))
+    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
 
 @dataclass(frozen=True)
-class Result:
-    """What came out of an experiment.
+class Planned:
+    """One run of an experiment: the arm and the role it has there, what is measured of it, and the trial it repeats."""
 
-    ``tuning``: one row per arm and choice, with ``chosen`` and ``at_edge`` (a value chosen is the least or most tried).
-    ``table``: one row per arm and seed at its choice. ``curves``: one row per arm, seed and evaluation.
-    ``runs``: the runs behind ``table``. The tables name the arm in ``arm``.
-    """
+    arm: str
+    role: str
+    run: Run
+    asked: tuple[Measuring, ...] = (CHOOSING,)
+    trial: int | None = None
 
-    tuning: pd.DataFrame
-    table: pd.DataFrame
-    curves: pd.DataFrame
-    runs: list[Run]
 
-    def run(self, arm: str) -> Run:
-        """The first run of an arm at its choice."""
-        return self.runs[self.table["arm"].tolist().index(arm)]
-
-    @property
-    def whole(self) -> pd.DataFrame:
-        """All runs as one table, with their ``role``: "tuning" or "reported"."""
-        parts = [self.tuning.assign(role="tuning"), self.table.assign(role="reported")]
-        return pd.concat([part for part in parts if len(part)], ignore_index=True)
+Stage = list[Planned]
+Plan = Generator[Stage, pd.DataFrame, None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A question, and the arms that answer it.
+    """A question, and how it is answered.
 
     Args:
         question: as its page asks it.
-        arms: by name.
+        plan: gives the stages of its runs; each is answered by a table with a row for each of them, in their order:
+            ``arm``, ``role``, ``trial``, the fields of the run, what was measured of it, and ``failure``.
         metrics: what its page shows, by name.
-        tuned_by: the metric on the validation split that chooses.
+        needs: the experiment whose table it rests on.
     """
 
     question: str
-    arms: Mapping[str, Arm]
-    metrics: tuple[str, ...] = ("ap", "error", "presence_auroc")
-    tuned_by: str = "ap"
+    plan: Callable[..., Plan]
+    metrics: tuple[str, ...] = ("ap_tuned", "ap", "ap_1", "pck_mean")
+    needs: str | None = None
 
-    def __post_init__(self) -> None:
-        for name, arm in self.arms.items():
-            if arm.as_tuned is not None and (arm.search or arm.as_tuned not in self.arms):
-                raise ValueError(f"arm {name!r} must be tuned as another arm and search nothing, got {arm}")
-        for metric in (*self.metrics, self.tuned_by):
-            measures.get(metric)
-
-    def carry_out(self, base: Run, *, rates: Sequence[float] = RATES, seeds: Sequence[int] = SEEDS) -> Result:
-        """Tune every arm, then train its choice with every seed.
-
-        Args:
-            base: the run that all arms share.
-            rates: learning rates that an arm without a search of its own chooses from.
-            seeds: of the runs that are reported.
-
-        Raises:
-            ValueError: no arm, rate or seed, or one twice.
-            RuntimeError: a run failed; what had finished is stored.
-        """
-        for what, values in (("arms", list(self.arms)), ("rates", rates), ("seeds", seeds)):
-            if len(values) == 0 or len(set(values)) != len(values):
-                raise ValueError(f"{what} must hold at least one value, each once, got {list(values)}")
-        bases = {name: base.replace(**arm.changes) for name, arm in self.arms.items()}
-        tuning, chosen = self._tune(bases, {"learning_rate": tuple(rates)})
-        named = [(name, bases[name].replace(**chosen[self.arms[name].as_tuned or name], seed=seed))
-                 for name in self.arms for seed in seeds]
-        runs = [run for _, run in named]
-        table = done(runs, "2 of 2, every seed").assign(arm=[name for name, _ in named])
-        curves = pd.concat([engine.curves([run]).assign(arm=name) for name, run in named], ignore_index=True)
-        return Result(tuning, table, curves, runs)
-
-    def _tune(self, bases: Mapping[str, Run], rates: Search) -> tuple[pd.DataFrame, dict[str, dict[str, object]]]:
-        """The table of all trials, and each searching arm's choice."""
-        trials = []
-        for name, arm in self.arms.items():
-            search = rates if arm.search is None else arm.search
-            if arm.as_tuned is None:
-                trials += [(name, dict(zip(search, values, strict=True)), search)
-                           for values in itertools.product(*search.values())]
-        runs = [bases[name].replace(**trial, seed=TUNING_SEED, evaluations=1) for name, trial, _ in trials]
-        table = done(runs, "1 of 2, tuning").assign(arm=[name for name, _, _ in trials], chosen=False, at_edge=False)
-        score = table[f"val_{self.tuned_by}"] * (-1 if measures.get(self.tuned_by).better == "low" else 1)
-        best = score.groupby(table["arm"]).idxmax()
-        table.loc[best, "chosen"] = True
-        for row in best:
-            _, trial, search = trials[row]
-            table.loc[row, "at_edge"] = any(value in (min(search[what]), max(search[what]))
-                                            for what, value in trial.items())
-        return table, {trials[row][0]: trials[row][1] for row in best}
+    def stages(self, sizes: Sizes, needed: pd.DataFrame | None = None) -> Plan:
+        """The plan for a profile; ``needed`` is the table of the experiment that it rests on."""
+        return self.plan(sizes) if self.needs is None else self.plan(sizes, needed)
 
 
-def compare(
-    base: Run, names: Sequence[str], *, rates: Sequence[float] = RATES, seeds: Sequence[int] = SEEDS,
-    options: Mapping[str, Mapping[str, Option]] | None = None,
-) -> Result:
-    """Tune and measure some losses by name, each an arm.
-
-    Args:
-        base: the run that all share; its loss, learning rate and seed are replaced.
-        names: of losses.
-        rates, seeds: as for :meth:`Experiment.carry_out`.
-        options: of each loss; the library's defaults where there are none.
+def settings(name: str, device: str | None = None) -> Sizes:
+    """How much a profile records.
 
     Raises:
-        ValueError: as for :meth:`Experiment.carry_out`; an unknown loss.
-        RuntimeError: a run failed; what had finished is stored.
+        ValueError: there is no such profile, or it records nothing; no such device.
     """
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"names must hold at least one value, each once, got {list(names)}")
-    return Experiment(question="", arms=_losses(names, options or {})).carry_out(base, rates=rates, seeds=seeds)
+    profile(name)
+    if name not in SIZES:
+        raise ValueError(f"nothing is recorded for profile {name!r}, but for {', '.join(SIZES)}")
+    sizes = SIZES[name]
+    return sizes if device is None else replace(sizes, base=sizes.base.replace(device=device))
 
 
-def done(runs: list[Run], stage: str = "") -> pd.DataFrame:
-    """The table of some runs that must all succeed; ``stage`` as for :func:`falloff.study.run`.
-
-    Raises:
-        RuntimeError: a run failed; what had finished is stored.
-    """
-    table = engine.run(runs, stage=stage)
-    failed = table[table["failure"].notna()]
-    if len(failed):
-        raise RuntimeError(f"{len(failed)} of {len(runs)} runs failed; the first: {failed['failure'].iloc[0]}")
-    return table.drop(columns="failure")
-
-
-def settings(name: str, device: str | None = None) -> dict[str, Any]:
-    """What :meth:`Experiment.carry_out` takes, of a profile: the run that all share, the rates, the seeds.
-
-    Raises:
-        ValueError: there is no such profile or device.
-    """
-    given = profile(name) | ({} if device is None else {"device": device})
-    fields = {f.name for f in dataclasses.fields(Run)}
-    return {"base": Run(**{what: value for what, value in given.items() if what in fields}),
-            **{what: given[what] for what in ("rates", "seeds") if what in given}}
+def pilot(sizes: Sizes) -> Plan:
+    """How far seeds lie apart with one recipe or another: what the power of all that follows rests on."""
+    arms: dict[str, dict[str, Any]] = {"batch 16": {}, "batch 32": {"batch": 32},
+                                       "constant rate": {"schedule": "constant"},
+                                       "twice the steps": {"steps": 2 * sizes.base.steps}}
+    tried: dict[str, dict[str, Any]] = {
+        "bce": {}, "focal": {}, "soft-bce": {"sigma": 0.75}, "distance-aware": {}}
+    yield [Planned(f"{loss}, {arm}", "pilot", sizes.base.replace(
+               loss=loss, loss_options=options, learning_rate=0.01, head_std=0.1, seed=seed, **changes))
+           for arm, changes in arms.items() for loss, options in tried.items() for seed in sizes.pilot]
 
 
-def _losses(names: Sequence[str], options: Mapping[str, Mapping[str, Option]]) -> dict[str, Arm]:
-    return {name: Arm(changes={"loss": name, "loss_options": dict(options.get(name, {}))}) for name in names}
+def tune(sizes: Sizes) -> Plan:
+    """Equal tuning of each loss: trials in two blocks, the best again on fresh seeds, at two lengths."""
+    half = sizes.trials // 2
+    spaces = dict(tuning.SPACES)
+    designs: dict[str, list[dict[str, Any]]] = {}
+    rows = []
+    for block in range(2):
+        drawn = {loss: tuning.trials(space, sizes.trials)[block * half:][:half] for loss, space in spaces.items()}
+        for loss, values in drawn.items():
+            designs[loss] = designs.get(loss, []) + values
+        rows.append((yield [
+            Planned(loss, f"block {block + 1}", tuning.of(sizes.base, loss, values), trial=block * half + number)
+            for loss, some in drawn.items() for number, values in enumerate(some)
+        ]))
+        if block == 0:
+            spaces = {loss: tuning.moved(space, rows[0][rows[0]["arm"] == loss]) for loss, space in spaces.items()}
+    tried = pd.concat(rows, ignore_index=True)
+    best = {loss: tuning.finalists(tried[tried["arm"] == loss], sizes.finalists) for loss in spaces}
+    for steps in (sizes.base.steps, sizes.long):
+        base = lengthened(sizes.base, steps)
+        yield [Planned(loss, f"again, {steps} steps", tuning.of(base, loss, designs[loss][trial], seed), trial=trial)
+               for loss, some in best.items() for trial in some for seed in sizes.choosing]
 
 
-def _variants(loss: str, changed: Mapping[str, Mapping[str, Option]]) -> dict[str, Arm]:
-    """A loss, and variants of it at its own tuned rate."""
-    variants = {f"{loss}, {name}": Arm(changes={"loss": loss, "loss_options": options}, as_tuned=loss)
-                for name, options in changed.items()}
-    return _losses([loss], {}) | variants
+def head_to_head(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
+    """All losses at their choices; at the winners of half the trials; at the library's defaults; four times as long."""
+    half = sizes.seeds[: max(1, len(sizes.seeds) // 2)]
+    long = lengthened(sizes.base, sizes.long)
+    stage: Stage = []
+    for loss in tuning.SPACES:
+        def choice(steps: int, criterion: str = tuning.CRITERIA[0], loss: str = loss) -> tuning.Choice:
+            return tuning.chosen(tuned, loss, steps, criterion, sizes.finalists)
+
+        mine, later = choice(sizes.base.steps), choice(sizes.long)
+        rows = [(loss, "reported", sizes.base, mine, sizes.seeds)]
+        rows += [(f"{loss}, winner of half {number + 1}", "tuning's variance", sizes.base,
+                  tuning.winner(tuned, loss, number), half) for number in range(2)]
+        rows += [(f"{loss}, chosen by {criterion}", "criterion", sizes.base, other, half)
+                 for criterion in tuning.CRITERIA[1:]
+                 if (other := choice(sizes.base.steps, criterion)).trial != mine.trial]
+        rows.append((f"{loss}, {sizes.long} steps", "reported", long, later, sizes.long_seeds))
+        if later.trial != mine.trial:
+            rows.append((f"{loss}, {sizes.long} steps, carried", "carried", long, mine, sizes.long_seeds))
+        stage += [Planned(arm, role, tuning.of(base, loss, one.on, seed), FINAL, one.trial)
+                  for arm, role, base, one, seeds in rows for seed in seeds]
+        stage += [Planned(f"{loss}, defaults", "reported", sizes.base.replace(loss=loss, seed=seed), FINAL)
+                  for seed in half]
+    yield stage
+
+
+STARTED = ("bce", "focal", "soft-bce", "mse", "distance-aware")
+HEADS = (1e-3, 0.1)
+
+
+def start(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
+    """Each start of the last layer, its bias and the size of its weights, for each loss, at its own rate."""
+    cells = {}
+    for loss in STARTED:
+        own = _own(sizes, tuned, loss)
+        for named, bias in (("0", 0.0), ("frequency", frequency(sizes.base)), ("constant", None)):
+            for head in HEADS:
+                run = tuning.of(sizes.base, loss, own | {"head_std": head}).replace(bias=bias)
+                cells[f"{loss}, bias {named}, head {head:g}"] = run
+    yield from _each_at_its_rate(sizes, cells)
+
+
+DENSE = ("bce", "focal", "soft-bce", "distance-aware")
+# Three routes from sparse to dense labels: more pixels a point, more points a picture, less context around them.
+ROUTES: dict[str, dict[str, dict[str, Any]]] = {
+    "disc": {f"{radius:g} px": {"dataset": f"digits(disc={radius:g})"} for radius in (0.1, 1.0, 2.0, 4.0)},
+    "points": {f"{count}": {"dataset": f"digits(points={count}, size=96)"} for count in (1, 4, 16)},
+    "context": {f"{side} px": {"dataset": f"digits(points=3, size={side}, within=64)"} for side in (64, 96, 128)},
+    "control": {"shuffled": {"dataset": "digits(shuffled=1)"}},
+}
+
+
+def density(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
+    """The same scenes with sparser and denser labels, by three routes, each loss at a rate of its own in each."""
+    cells = {f"{loss}, {route} {level}": tuning.of(sizes.base, loss, _own(sizes, tuned, loss)).replace(**changes)
+             for route, levels in ROUTES.items() for level, changes in levels.items() for loss in DENSE}
+    yield from _each_at_its_rate(sizes, cells)
+
+
+LABELLED = ("bce", "focal", "soft-bce", "mse", "distance-aware")
+WIDTHS = (0.75, 1.5, 3.0)
+
+
+def labels(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
+    """Labels that are moved or missing: which loss bears them, and with which width of the Gaussian."""
+    cells = {}
+    for loss in LABELLED:
+        own = _own(sizes, tuned, loss)
+        widths = [None] if "sigma" not in own else list(WIDTHS)
+        for jitter in (0.0, 0.5, 1.0, 2.0):
+            for width in widths:
+                run = tuning.of(sizes.base, loss, own | ({} if width is None else {"sigma": width}))
+                named = f"{loss}, jitter {jitter:g}" + ("" if width is None else f", sigma {width:g}")
+                cells[named] = run.replace(dataset=f"digits(jitter={jitter:g})" if jitter else "digits")
+        for missing in (0.2, 0.4):
+            for words, ignore in (("", ""), (", ignored", ", ignore=8")):
+                cells[f"{loss}, missing {missing:g}{words}"] = tuning.of(sizes.base, loss, own).replace(
+                    dataset=f"digits(missing={missing:g}{ignore})")
+    yield from _each_at_its_rate(sizes, cells)
+
+
+def _own(sizes: Sizes, tuned: pd.DataFrame, loss: str) -> dict[str, float]:
+    """What was chosen for a loss."""
+    return tuning.chosen(tuned, loss, sizes.base.steps, count=sizes.finalists).on
+
+
+def _each_at_its_rate(sizes: Sizes, cells: Mapping[str, Run]) -> Plan:
+    """The rate of each cell chosen on the pictures for choosing, then some seeds of each."""
+    tried = yield [Planned(arm, "tuning", run.replace(learning_rate=rate), trial=number)
+                   for arm, run in cells.items() for number, rate in enumerate(sizes.rates)]
+    rates = {arm: sizes.rates[int(tuning.score(tried[tried["arm"] == arm]).index[0])] for arm in cells}
+    yield [Planned(arm, "reported", run.replace(learning_rate=rates[arm], seed=seed), FINAL)
+           for arm, run in cells.items() for seed in sizes.few]
+
+
+def frequency(base: Run) -> float:
+    """The bias at which every pixel has the probability that one is labelled, over the training scenes."""
+    split = data.load(base.dataset, "train", base.size)
+    pixels = len(split.images) * len(split.classes) * math.prod(split.size)
+    return losses.prior_bias(int(split.points.valid.sum()) / pixels)
+
+
+def lengthened(base: Run, steps: int) -> Run:
+    """A run of another length, measured as often along the way, step for step."""
+    return base.replace(steps=steps, evaluations=max(1, base.evaluations * steps // base.steps))
 
 
 EXPERIMENTS = {
+    "pilot": Experiment(question="How far do seeds lie apart, and with which recipe the least?", plan=pilot),
+    "tuning": Experiment(question="What is each loss's best rate, start and option, and how much does it hang on them?",
+                         plan=tune),
     "head-to-head": Experiment(
-        question="Which of six losses finds and names sparse points best, with one net, decoder and tuning budget?",
-        arms=_losses(LOSSES, {}),
-    ),
-    "ablation": Experiment(
-        question="What does each part of the distance-aware loss do?",
-        arms=_variants("distance-aware", {"alpha 0": {"alpha": 0.0}, "beta 1": {"beta": 1.0},
-                                          "sigma 0.75": {"sigma": 0.75}, "sigma 3": {"sigma": 3.0}}),
-    ),
+        question="Which of nine losses finds and names sparse points best, each at its own choice?", plan=head_to_head,
+        needs="tuning"),
+    "start": Experiment(question="How much does the start of the last layer matter, loss by loss?", plan=start,
+                        needs="tuning"),
+    "density": Experiment(question="Do sparse labels cost more the sparser they are, and does the loss matter there?",
+                          plan=density, needs="tuning"),
+    "labels": Experiment(question="Which loss bears labels that are off or missing?", plan=labels, needs="tuning"),
 }
+
+_STUDY = Run(precision="bfloat16", form="compiled", watched=("ap",))
+SIZES = {
+    "study": Sizes(base=_STUDY),
+    "full": Sizes(base=_STUDY.replace(device="cuda", steps=4000, evaluations=40, size=128, width=32), long=16000,
+                  seeds=tuple(range(100, 150)), long_seeds=tuple(range(100, 120))),
+    "tiny": Sizes(base=_STUDY.replace(precision="float32", form="eager", steps=4, evaluations=2), long=8, trials=4,
+                  finalists=1, choosing=(2000,), pilot=(3000, 3001), seeds=(100, 101), few=(100, 101),
+                  long_seeds=(100, 101), rates=(1e-3, 1e-2)),
+}
+
+
+def check(experiments: Sequence[str]) -> None:
+    """Raise ValueError unless all are names of experiments."""
+    if unknown := [name for name in experiments if name not in EXPERIMENTS]:
+        raise ValueError(f"no experiment is named {unknown[0]!r}; known: {', '.join(EXPERIMENTS)}")
+    for name in experiments:
+        for metric in EXPERIMENTS[name].metrics:
+            measures.get(metric)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+
+from falloff.checks import check_count
 
 Values: TypeAlias = Sequence[float] | np.ndarray | pd.Series
 Weights = Mapping[str, float]
@@ -73,8 +75,8 @@ def interval(values: Values, confidence: float = 0.95) -> Interval:
     Raises:
         ValueError: no value, or ``confidence`` out of range.
     """
-    x = _flat("values", values)
-    _check_confidence(confidence)
+    x = flat("values", values)
+    check_confidence(confidence)
     if not np.isfinite(x).all():
         return Interval(NAN, NAN, NAN, len(x))
     if len(x) == 1:
@@ -103,7 +105,7 @@ def paired_p(table: pd.DataFrame, metric: str, first: str, second: str, *, by: s
     Raises:
         ValueError: as for :func:`paired`.
     """
-    one, other = _each(table, (first, second), metric, by=by, paired=True)
+    one, other = runs_of_each(table, (first, second), metric, by=by, paired=True)
     difference = (one[metric] - other[metric]).to_numpy()
     if len(difference) < 2 or not np.isfinite(difference).all():
         return NAN
@@ -171,17 +173,30 @@ def smallest(
         raise ValueError(f"contrasts must hold at least one, got {contrasts!r}")
     arms = list(dict.fromkeys(arm for weights in contrasts for arm in weights))
     columns = [metric] if censored_at is None else [metric, censored_at]
-    runs = dict(zip(arms, _each(table, arms, *columns, by=by, paired=paired), strict=True))
+    runs = dict(zip(arms, runs_of_each(table, arms, *columns, by=by, paired=paired), strict=True))
     late = {arm: censored_at is not None and bool(one[metric].isna().any()) for arm, one in runs.items()}
     values = {arm: one[metric].fillna(one[columns[-1]]).to_numpy(float) for arm, one in runs.items()}
 
     def found(weights: Weights, confidence: float) -> Interval:
         terms = [weight * values[arm] for arm, weight in weights.items()]
-        one = interval(sum(terms), confidence) if paired else _welch(terms, confidence)
+        one = interval(sum(terms), confidence) if paired else welch(terms, confidence)
         over, under = (any(late[arm] and sign * weight > 0 for arm, weight in weights.items()) for sign in (1, -1))
         return Interval(NAN if over or under else one.mean, -INF if under else one.low, INF if over else one.high,
                         one.count)
 
+    return lowest(found, contrasts, confidence)
+
+
+def lowest(
+    found: Callable[[Weights, float], Interval], contrasts: Sequence[Weights], confidence: float
+) -> Interval:
+    """The interval of the smallest of several contrasts: see :func:`smallest`.
+
+    Args:
+        found: gives the interval of one contrast at a confidence.
+        contrasts: at least one.
+        confidence: in (0, 1).
+    """
     each = [found(weights, confidence) for weights in contrasts]
     wider = [found(weights, 1 - (1 - confidence) / len(contrasts)) for weights in contrasts]
     ends = [one.mean for one in each], [one.low for one in each], [one.high for one in wider]
@@ -197,7 +212,7 @@ def slope_weights(x: Weights) -> dict[str, float]:
     Raises:
         ValueError: fewer than two different numbers, or one that is not finite.
     """
-    numbers = _flat("x", list(x.values()))
+    numbers = flat("x", list(x.values()))
     if not 0 < np.ptp(numbers) < INF:
         raise ValueError(f"x must hold two different finite numbers or more, got {dict(x)}")
     away = numbers - numbers.mean()
@@ -207,15 +222,20 @@ def slope_weights(x: Weights) -> dict[str, float]:
 # Steps to a threshold.
 
 
-def steps_to(curves: pd.DataFrame, threshold: float, metric: str = "ap", *, by: str = "arm") -> pd.DataFrame:
+def steps_to(
+    curves: pd.DataFrame, threshold: float, metric: str = "ap", *, in_a_row: int = 1, by: str = "arm"
+) -> pd.DataFrame:
     """First evaluated step at which each run reaches a threshold: arm, seed, ``steps``, ``reached``.
 
     A run that never does keeps its last step with ``reached`` False: it took longer than that, and is not dropped. One
-    that falls back later has reached it all the same; a NaN reaches nothing.
+    that falls back later has reached it all the same; a NaN reaches nothing. Where it must hold at several evaluations
+    ``in_a_row``, the first of them is the step: of evaluations with noise one alone comes too early.
 
     Raises:
-        ValueError: a column is missing, there is no row, a run has a step twice, or the threshold is NaN.
+        ValueError: a column is missing, there is no row, a run has a step twice, the threshold is NaN, or ``in_a_row``
+            is below 1.
     """
+    check_count("in_a_row", in_a_row)
     _check_columns("curves", curves, by, "seed", "step", metric)
     if curves.duplicated([by, "seed", "step"]).any():
         raise ValueError(f"curves must have each step of one {by} and seed once, got one twice")
@@ -223,7 +243,9 @@ def steps_to(curves: pd.DataFrame, threshold: float, metric: str = "ap", *, by: 
         raise ValueError(f"threshold must be a number, got {threshold!r}")
     rows = []
     for (arm, seed), curve in curves.groupby([by, "seed"], sort=False):
-        hits = curve.loc[curve[metric] >= threshold, "step"]
+        ordered = curve.sort_values("step")
+        above = (ordered[metric] >= threshold)[::-1].rolling(in_a_row).sum()[::-1] == in_a_row
+        hits = ordered.loc[above, "step"]
         rows.append({by: arm, "seed": seed, "reached": len(hits) > 0,
                      "steps": int(hits.min() if len(hits) else curve["step"].max())})
     return pd.DataFrame(rows)
@@ -250,7 +272,7 @@ def median_steps(table: pd.DataFrame, arm: str, confidence: float = 0.95, *, by:
 
     Kaplan and Meier 1958; Brookmeyer and Crowley 1982, "A Confidence Interval for the Median Survival Time".
     """
-    _check_confidence(confidence)
+    check_confidence(confidence)
     steps, reached = _arrivals(_runs(table, arm, "steps", "reached", by=by))
     survival = stats.ecdf(stats.CensoredData.right_censored(steps, ~reached)).sf
     with warnings.catch_warnings():
@@ -298,7 +320,7 @@ def paired_steps(table: pd.DataFrame, first: str, second: str, *, by: str = "arm
     Raises:
         ValueError: no such table, or one of the two lacks a seed of the table or has it twice.
     """
-    pair = _each(table, (first, second), "steps", "reached", by=by, paired=True)
+    pair = runs_of_each(table, (first, second), "steps", "reached", by=by, paired=True)
     (f, came), (s, other_came) = map(_arrivals, pair)
     known = table.assign(taken=table["steps"].where(table["reached"]))
     difference = contrast(known, "taken", {first: 1, second: -1}, censored_at="steps", by=by)
@@ -327,7 +349,7 @@ def holm(p_values: Values) -> np.ndarray:
 
     Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
     """
-    p = _flat("p_values", p_values)
+    p = flat("p_values", p_values)
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError(f"p_values must be in [0, 1], got {p_values!r}")
     order = np.argsort(p)
@@ -339,14 +361,14 @@ def holm(p_values: Values) -> np.ndarray:
 # Checks of arguments.
 
 
-def _flat(name: str, values: Values) -> np.ndarray:
+def flat(name: str, values: Values) -> np.ndarray:
     x = np.asarray(values, dtype=float)
     if x.ndim != 1 or len(x) == 0:
         raise ValueError(f"{name} must be a flat list of at least one number, got {values!r}")
     return x
 
 
-def _check_confidence(confidence: float) -> None:
+def check_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be in (0, 1), got {confidence!r}")
 
@@ -365,7 +387,7 @@ def _runs(table: pd.DataFrame, arm: str, *columns: str, by: str) -> pd.DataFrame
     return runs
 
 
-def _each(table: pd.DataFrame, arms: Iterable[str], *columns: str, by: str, paired: bool) -> list[pd.DataFrame]:
+def runs_of_each(table: pd.DataFrame, arms: Iterable[str], *columns: str, by: str, paired: bool) -> list[pd.DataFrame]:
     """The runs of each of some arms; paired, they must all have every seed of the table."""
     found = {arm: _runs(table, arm, *columns, by=by) for arm in arms}
     for arm, runs in found.items():
@@ -375,9 +397,9 @@ def _each(table: pd.DataFrame, arms: Iterable[str], *columns: str, by: str, pair
     return list(found.values())
 
 
-def _welch(terms: Sequence[np.ndarray], confidence: float) -> Interval:
+def welch(terms: Sequence[np.ndarray], confidence: float) -> Interval:
     """The interval of the sum of independent means."""
-    _check_confidence(confidence)
+    check_confidence(confidence)
     mean, count = float(sum(term.mean() for term in terms)), min(map(len, terms))
     if count == 1 or not math.isfinite(mean):
         return Interval(mean if math.isfinite(mean) else NAN, NAN, NAN, count)

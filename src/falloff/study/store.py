@@ -22,6 +22,7 @@ from filelock import FileLock
 
 from falloff import data, digests, losses, measures, sets, training
 from falloff.data import Dataset
+from falloff.measures import Measured
 from falloff.points import Points
 from falloff.project import clear, commit, project_root, written
 from falloff.recipe import Recipe
@@ -96,16 +97,19 @@ class Measuring:
 
     Args:
         split: of the run's data set.
-        metrics: by name, all of a prediction's that :data:`falloff.measures.METRICS` lists by default.
+        metrics: by name, :data:`falloff.measures.STANDARD` by default.
         decoder: options of the system's decoder in place of its own.
-        threshold: the score from which a prediction counts where a metric needs one: the best on the validation split
-            with the same decoder, the best on the split itself ("own"), or a number.
+        threshold: the score from which a prediction counts where a metric needs one: the best on validation images with
+            the same decoder, the best on the split itself ("own"), or a number. Recalibrations are fitted on validation
+            images, and are NaN there and with "own".
+        reference: the split that holds the validation images.
     """
 
     split: str = "test"
-    metrics: tuple[str, ...] = tuple(name for name, metric in measures.METRICS.items() if metric.reads is None)
+    metrics: tuple[str, ...] = measures.STANDARD
     decoder: Mapping[str, Option] = field(default_factory=dict)
     threshold: Literal["validation", "own"] | float = "validation"
+    reference: str = "val"
 
     def __hash__(self) -> int:
         return hash((self.name, self.metrics))
@@ -113,12 +117,18 @@ class Measuring:
     @property
     def name(self) -> str:
         """What identifies it, whatever the metrics."""
-        return _digest({"split": self.split, "decoder": dict(self.decoder), "threshold": self.threshold})
+        threshold = self.threshold if self.reference == "val" else f"{self.threshold} on {self.reference}"
+        return _digest({"split": self.split, "decoder": dict(self.decoder), "threshold": threshold})
 
     @property
-    def on_validation(self) -> Measuring:
-        """What gives the threshold."""
-        return replace(self, split="val", metrics=("threshold",), threshold="own")
+    def title(self) -> str:
+        """What it is called in a table: the split, and the decoder where that is not the system's own."""
+        return " ".join([self.split, *(f"{option}={value}" for option, value in sorted(self.decoder.items()))])
+
+    @property
+    def code(self) -> str:
+        """The digest of the metrics and of the code that computes them."""
+        return _digest({name: _metric_code(name) for name in self.metrics})[:12]
 
     def missing(self, numbers: Mapping[str, Any] | None) -> list[str]:
         """The metrics that are not among some stored numbers, or were computed by other code."""
@@ -191,7 +201,7 @@ class Entry:
         """The content of the record, or None. A damaged or foreign file is set aside with a warning."""
         return self._json("records", _NEEDED)
 
-    def numbers(self, stored: Mapping[str, Any], asked: Measuring) -> dict[str, float] | None:
+    def numbers(self, stored: Mapping[str, Any], asked: Measuring) -> dict[str, Any] | None:
         """What was measured of the record that was read, or None where a metric is missing."""
         found = self._measured(stored).get(asked.name, {})
         return None if asked.missing(found) else {metric: found["numbers"][metric] for metric in asked.metrics}
@@ -268,19 +278,24 @@ class Entry:
         ``splits`` keeps what the system puts out for each, which decoders share.
         """
         if missing := asked.missing(self._measured(stored).get(asked.name)):
-            threshold = None if asked.threshold == "own" else asked.threshold
-            if threshold == "validation":
-                self._measure(stored, record, asked.on_validation, splits)
-                threshold = self._measured(stored)[asked.on_validation.name]["numbers"]["threshold"]
-            run = self.run
-            with Recipe(run).pinned():
-                if asked.split not in splits:
-                    dataset, system = data.load(run.dataset, asked.split, run.size), record.system().to(run.device)
-                    splits[asked.split] = dataset, system, training.outputs(system, dataset, run)
-                dataset, system, outputs = splits[asked.split]
-                said = training.read(system, dataset, outputs, **asked.decoder)
-                found = measures.measure(said, dataset, missing, threshold=threshold)
-                self._add(stored, {asked: {metric: found.get(metric, math.nan) for metric in missing}})
+            with Recipe(self.run).pinned():
+                found = self._said(record, asked, splits).numbers({name: measures.get(name) for name in missing})
+            self._add(stored, {asked: {metric: found.get(metric, math.nan) for metric in missing}})
+
+    def _said(
+        self, record: Record, asked: Measuring, splits: dict[str, tuple[Dataset, System, Outputs]]
+    ) -> Measured:
+        """What the system says of a split, beside what it says of the validation split where something asks for it."""
+        run = self.run
+        if asked.split not in splits:
+            dataset, system = data.load(run.dataset, asked.split, run.size), record.system().to(run.device)
+            splits[asked.split] = dataset, system, training.outputs(system, dataset, run)
+        dataset, system, outputs = splits[asked.split]
+        said = training.read(system, dataset, outputs, **asked.decoder)
+        alone = asked.split == asked.reference or asked.threshold == "own"
+        refer = None if alone else functools.partial(self._said, record, replace(asked, split=asked.reference), splits)
+        given = None if isinstance(asked.threshold, str) else asked.threshold
+        return Measured(said, dataset, given, refer, record)
 
     def _measured(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """All that was measured of these very weights."""

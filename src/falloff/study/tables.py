@@ -1,0 +1,205 @@
+"""What is recorded of an experiment: tables of runs, numbers, curves and pictures that share the runs' keys."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from falloff import measures
+from falloff.project import written
+from falloff.run import Run
+from falloff.study.store import Measuring
+
+KEY = 12  # characters of a run's key that the tables have
+DIGITS = 6  # of a recorded number
+ARM = ("key", "arm", "role", "trial", "seed")
+FILES = ("runs.csv", "numbers.csv", "curves.csv", "pictures.npz")
+
+
+@dataclass
+class Tables:
+    """The record of an experiment.
+
+    Args:
+        base: what all its runs share; of each the tables say what is other.
+        runs: by key: ``changes`` from the base as JSON, ``code``, ``seconds``, ``device_model``, ``commit``,
+            ``finished``; and ``failure`` where the training diverged.
+        numbers: by key, then by the name of what was measured (its split and decoder): ``by``, the digest of the code
+            that measured, and the metrics.
+        curves: by key, a row for each evaluation along the way.
+        pictures: by key, then by metric, what is a list of numbers.
+        arms: which run has which ``arm``, ``role`` and ``trial``, in the order of the plan.
+        where: the machine, versions and data of the run that came last.
+    """
+
+    base: Run
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    numbers: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    curves: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    pictures: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    arms: list[dict[str, Any]] = field(default_factory=list)
+    where: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, key: str) -> Run:
+        """The description of a run."""
+        return Run.of(self.base.describe() | json.loads(self.runs[key]["changes"]))
+
+    def has(self, key: str, asked: Sequence[Measuring]) -> bool:
+        """Whether a run is recorded with all that is asked of it, by today's code; one that failed has no numbers."""
+        if key not in self.runs:
+            return False
+        found = self.numbers.get(key, {})
+        return "failure" in self.runs[key] or all(
+            one.title in found and found[one.title]["by"] == one.code for one in asked)
+
+    def frame(self, arms: Iterable[Mapping[str, Any]] | None = None) -> pd.DataFrame:
+        """One row for each of some arms' runs, or of all: the fields of the run, and what was measured of it.
+
+        What was measured on the pictures for choosing is called ``val_...``; of what was measured with other options of
+        the decoder there is nothing: :meth:`measured` has it.
+        """
+        rows = []
+        for arm in self.arms if arms is None else arms:
+            key = arm["key"]
+            row = self.run(key).describe() | dict(arm) | {
+                name: self.runs[key].get(name) for name in ("failure", "seconds", "code")}
+            for title, found in self.numbers.get(key, {}).items():
+                prefix = {"choosing": "val_", "val": "val_"}.get(title, None if " " in title else "")
+                if prefix is not None:
+                    row |= {prefix + metric: value for metric, value in found.items() if metric != "by"}
+            rows.append(row | measures.along(self.curves.get(key, []), measures.METRICS))
+        return pd.DataFrame(rows)
+
+    def measured(self) -> pd.DataFrame:
+        """One row for each run of an arm and each split and decoder by which it was measured (``measured``)."""
+        return pd.DataFrame([
+            {**arm, "measured": title, **{metric: value for metric, value in found.items() if metric != "by"}}
+            for arm in self.arms for title, found in self.numbers.get(arm["key"], {}).items()])
+
+    def along(self) -> pd.DataFrame:
+        """One row for each evaluation along the way of each run of an arm."""
+        return pd.DataFrame([{**arm, **row} for arm in self.arms for row in self.curves.get(arm["key"], [])])
+
+    def update(self, other: Tables) -> None:
+        """Take over what another recorded of its runs, whatever its base."""
+        for short in other.runs:
+            self._describe(short, other.run(short), other.runs[short])
+            for part in ("numbers", "curves", "pictures"):
+                if short in getattr(other, part):
+                    getattr(self, part)[short] = getattr(other, part)[short]
+        self.where = other.where or self.where
+
+    def only(self, arms: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what belongs to some arms' runs, in their order."""
+        self.arms = [dict(arm) for arm in arms]
+        kept = dict.fromkeys(arm["key"] for arm in arms)
+        for part in ("runs", "numbers", "curves", "pictures"):
+            old = getattr(self, part)
+            setattr(self, part, {key: old[key] for key in kept if key in old})
+
+    def add(self, key: str, run: Run, row: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]],
+            curve: Sequence[Mapping[str, Any]]) -> None:
+        """A run: what is said of it, what was measured of it by the name of the measuring, and its curve."""
+        self._describe(key, run, row)
+        self.numbers[key] = self.numbers.get(key, {}) | {
+            title: {metric: rounded(value) for metric, value in numbers.items() if not isinstance(value, list)}
+            for title, numbers in found.items()}
+        lists = {metric: value for numbers in found.values() for metric, value in numbers.items()
+                 if isinstance(value, list)}
+        if lists:
+            self.pictures[key] = {metric: np.asarray(value, np.float16) for metric, value in lists.items()}
+        self.curves[key] = [{name: rounded(value) for name, value in point.items()} for point in curve]
+
+    def _describe(self, key: str, run: Run, row: Mapping[str, Any]) -> None:
+        base = self.base.describe()
+        changes = {name: value for name, value in run.describe().items() if value != base[name]}
+        self.runs[key] = {**row, "changes": json.dumps(changes, sort_keys=True)}
+
+    def write(self, path: Path) -> dict[str, str]:
+        """Write all beside ``path``, the manifest's; returns each file's SHA-256."""
+        said = [{**arm, **self.runs[arm["key"]]} for arm in self.arms if arm["key"] in self.runs]
+        numbers = [{"key": key, "measured": title, **found} for key, some in self.numbers.items()
+                   for title, found in some.items()]
+        curves = [{"key": key, **point} for key, some in self.curves.items() for point in some]
+        packed = io.BytesIO()
+        arrays: dict[str, Any] = {f"{key}/{metric}": value for key, some in self.pictures.items()
+                                  for metric, value in some.items()}
+        np.savez_compressed(packed, **arrays)
+        contents = dict(zip(FILES, (*(_text(rows) for rows in (said, numbers, curves)), packed.getvalue()),
+                            strict=True))
+        if not self.pictures:
+            del contents["pictures.npz"]
+        for name, content in contents.items():
+            with written(_file(path, name)) as temporary:
+                temporary.write_bytes(content)
+        return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+
+    @classmethod
+    def read(cls, path: Path, base: Run, digests: Mapping[str, str]) -> Tables:
+        """What :meth:`write` wrote.
+
+        Raises:
+            ValueError: a file is missing, or is not the one that the digests were taken of.
+        """
+        contents = {}
+        if missing := [name for name in FILES[:3] if name not in digests]:
+            raise ValueError(f"{path} has no digest of {missing[0]}")
+        for name, digest in digests.items():
+            try:
+                contents[name] = _file(path, name).read_bytes()
+            except OSError as error:
+                raise ValueError(f"{_file(path, name)} cannot be read: {error}") from error
+            if hashlib.sha256(contents[name]).hexdigest() != digest:
+                raise ValueError(f"{_file(path, name)} is not the table that {path.name} was written for")
+        runs, numbers, curves = (_rows(contents[name]) for name in FILES[:3])
+        tables = cls(base)
+        for row in runs:
+            arm = {name: row.pop(name, None) for name in ARM}
+            arm["trial"] = None if arm["trial"] is None else int(arm["trial"])  # a column with gaps holds floats
+            tables.arms.append(arm)
+            tables.runs[arm["key"]] = row
+        for row in numbers:
+            tables.numbers.setdefault(row.pop("key"), {})[row.pop("measured")] = row
+        for row in curves:
+            tables.curves.setdefault(row.pop("key"), []).append(row)
+        if "pictures.npz" in contents:
+            with np.load(io.BytesIO(contents["pictures.npz"])) as packed:
+                for name in packed.files:
+                    key, metric = name.split("/")
+                    tables.pictures.setdefault(key, {})[metric] = packed[name]
+        return tables
+
+
+def rounded(value: Any) -> Any:
+    """A number as it is recorded."""
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) and math.isfinite(value) else value
+
+
+def _file(path: Path, name: str) -> Path:
+    return path.with_name(f"{path.stem}.{name}")
+
+
+def _text(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows as CSV; what a row does not have is empty."""
+    table = pd.DataFrame(rows)
+    if "trial" in table:
+        table["trial"] = table["trial"].astype("Int64")
+    return table.to_csv(index=False).encode()
+
+
+def _rows(content: bytes) -> list[dict[str, Any]]:
+    """The rows of a CSV, each without what is empty in it."""
+    if not content.strip():
+        return []
+    table = pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(("key", "by", "code", "commit"), str))
+    return [{str(name): value for name, value in row.items() if not pd.isna(value)}
+            for row in table.to_dict("records")]
