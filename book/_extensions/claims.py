@@ -88,10 +88,10 @@ def needed(judged: Judgement) -> str:
 def _before(claims_: Mapping[str, Claim]) -> Iterator[str]:
     """A paragraph for each claim on runs."""
     for claim in claims_.values():
-        margins = [f"{one.what}: {one.why}" for one in claim.criteria if one.why]
+        margins = {one.why: one.what for one in reversed(claim.criteria) if one.why}  # each reason once, for its first
         predicted = f"{claim.predicted['value']} ({claim.predicted['reason']})" if claim.predicted else ""
         said = {"Scope": claim.scope, "Known before": claim.known_before, "Predicted": predicted,
-                "Margins": " ".join(margins)}
+                "Margins": " ".join(f"{what}: {why}" for why, what in reversed(margins.items()))}
         words = " ".join(f"*{what}:* {text.rstrip('.')}." for what, text in said.items() if text)
         if words:
             yield from (f"**{claim.name}.** {words}", "")
