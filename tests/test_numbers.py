@@ -58,6 +58,8 @@ OF_LOSSES = {
     "prior_bias.probability": (losses.prior_bias, 0.25),
     "best_constant.size": (lambda n: losses.best_constant(losses.make("bce"), POINTS, (n, n), 2), 8),
     "best_constant.classes": (lambda n: losses.best_constant(losses.make("bce"), POINTS, (8, 8), n), 2),
+    "best_constant.stride": (
+        lambda n: losses.best_constant(losses.make("bce"), POINTS, (8, 8), 2, stride=n), 2),
     "count.parts": (lambda n: losses.count(POINTS, parts=n), 2),
     "count.stride": (lambda n: losses.count(POINTS, mask=BEST | True, stride=n), 2),
     "loss.stride": (lambda n: sloped(losses.make("bce"), POINTS, stride=n), 2),
@@ -82,11 +84,14 @@ OF_POINTS = {
     "from_coco.kinds": (lambda n: Points.from_coco([[PERSON]], n).xy, 2),
     "peaks.count": (lambda n: decode.peaks(MAPS, count=n).xy, 3),
     "peaks.window": (lambda n: decode.peaks(MAPS, count=9, window=n).xy, 5),
+    "peaks.soft_window": (lambda n: decode.peaks(HEAT, count=3, refine="soft-argmax", soft_window=n).xy, 7),
     "peaks.threshold": (lambda n: decode.peaks(MAPS, count=9, threshold=n).valid, 1.0),
     "peaks.stride": (lambda n: decode.peaks(MAPS, count=3, stride=n).xy, 4),
     "render.sigma": (lambda n: heatmaps.render(POINTS, (8, 8), 2, n), 2.0),
+    "render.stride": (lambda n: heatmaps.render(POINTS, (8, 8), 2, 2.0, stride=n), 2),
     "render.size": (lambda n: heatmaps.render(POINTS, (n, n), 2, 1.0), 8),
     "render.classes": (lambda n: heatmaps.render(POINTS, (8, 8), n, 1.0), 3),
+    "positives.stride": (lambda n: heatmaps.positives(POINTS, (8, 8), 2, stride=n), 2),
     "positives.size": (lambda n: heatmaps.positives(POINTS, (n, n), 2), 8),
     "positives.classes": (lambda n: heatmaps.positives(POINTS, (8, 8), n), 3),
     "object_radius.height": (lambda n: heatmaps.object_radius(n, 8.0), 4.0),
@@ -97,6 +102,8 @@ OF_METRICS = {
     **{f"{metric.__name__}.radius": (lambda n, metric=metric: compared(metric)(radius=n), 0.25) for metric in (
         metrics.average_precision, metrics.best_threshold, metrics.brier, metrics.duplicates, metrics.f1,
         metrics.localisation_error)},
+    **{f"{metric.__name__}.stride": (lambda n, metric=metric: metric(MAPS, POINTS, stride=n), 2) for metric in (
+        metrics.class_accuracy, metrics.mean_scores, metrics.presence_auroc)},
     "match.radius": (lambda n: compared(metrics.match)(radius=n).truth, 0.25),
     "per_class_average_precision.radius": (
         lambda n: list(compared(metrics.per_class_average_precision)(radius=n).values()), 0.25),

@@ -143,6 +143,12 @@ def test_at_a_stride_points_count_pixels_of_the_image():
     for metric in METRICS:
         with pytest.raises(ValueError, match=r"image 0, point 0 at \(5.5, 9.5\) lies outside .* \(6, 8\)"):
             metric(scores, truth, stride=2)
-        for stride, error in ((0, ValueError), (math.nan, ValueError), (True, TypeError), ((4, 4), TypeError)):
-            with pytest.raises(error, match="stride must be"):
-                metric(scores, truth, stride=stride)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("stride", "error"), [(0, ValueError), (math.nan, ValueError), (True, TypeError),
+                                               ((4, 4), TypeError)])
+def test_a_stride_that_is_none_is_named(stride, error):
+    for metric in METRICS:
+        with pytest.raises(error, match="stride must be"):
+            metric(torch.zeros(1, 2, 3, 4), labelled([(5.5, 9.5, 1)]), stride=stride)

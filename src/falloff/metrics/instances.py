@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -57,7 +59,7 @@ def instances(points: Points, *, classes: int) -> Points:
     return Points(keypoints.sum(2) / shown[..., None], label, visible.any(-1), score, extra=extra)
 
 
-def oks_distance(kappa: float | Float[Tensor, " classes"]) -> Distance:
+def oks_distance(kappa: float | Sequence[float] | Float[Tensor, " classes"]) -> Distance:
     r"""1 - OKS of each predicted instance with each labelled one, a distance in [0, 1] for :func:`match`.
 
     .. math:: 1 - \frac{1}{K} \sum_{k=1}^{K} \exp\left(-\frac{d_k^2}{2 s^2 \kappa_k^2}\right)
