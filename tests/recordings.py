@@ -22,7 +22,8 @@ CLAIMS = {
         {"what": "AP", "metric": "ap", "of": "bce", "below": 9}]},
     "C3": {"claim": "The formula says so.", "chapter": "01_one", "decided_by": [
         {"what": "Ratio", "number": "ratio", "above": 0}]},
-    "C4": {"claim": "Others say so.", "planned": "Some day."},
+    "C4": {"claim": "Others say so.", "experiment": "later", "decided_by": [
+        {"what": "AP", "metric": "ap", "of": "bce", "above": 0}]},
 }
 BASE = Run(dataset="spots", width=2, batch=4, steps=2, evaluations=1, watched=("ap",), precision="float32",
            form="eager")

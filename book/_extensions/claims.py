@@ -1,10 +1,10 @@
-"""The directive ``claims``: each claim of ``data/claims.yml`` with the verdict that its chapter's numbers give."""
+"""The directive ``claims``: each claim of ``data/claims.yml`` with the verdict that the record gives."""
 
 from __future__ import annotations
 
-import ast
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,77 +12,89 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from falloff import chapters
 from falloff.study import claims, recording
 from falloff.study.claims import Claim, Judgement
+from falloff.study.evidence import Evidence
 from falloff.study.replay import counted
 from falloff.study.statistics import Interval
 
+NOT_YET = "not recorded yet"
+
 
 class Claims(SphinxDirective):
-    """One row a claim: the verdict, computed here, and what it rests on."""
+    """One row a claim: the verdict, computed here, and what it rests on; then what was fixed before."""
 
     def run(self) -> list[nodes.Node]:
         path = Path(self.env.srcdir, "data", "claims.yml")
-        verified = recording.folder("study") / "verified.json"
-        for file in (path, verified):
+        folder = recording.folder("study")
+        claims_ = claims.load(path)
+        manifests = [folder / f"{name}.json" for name in {claim.experiment for claim in claims_.values()} if name]
+        for file in (path, folder / "verified.json", *manifests):
             self.env.note_dependency(str(file))
-        replay = _replay(verified)
-        lines = ["```{list-table} Each claim, the verdict so far, and the numbers that decide it.", ":name: tab-claims",
-                 ":header-rows: 1", ":class: claims", "",
-                 "* - ", "  - Claim", "  - Verdict", "  - Decided by", "  - Replayed"]
-        for claim in claims.load(path).values():
-            lines += self._row(claim, replay)
-        return self.parse_text_to_nodes("\n".join([*lines, "```", "", _last(replay)]))
+        return self.parse_text_to_nodes("\n".join(page(claims_)))
 
-    def _row(self, claim: Claim, replay: Mapping[str, Any] | None) -> list[str]:
+
+def page(claims_: Mapping[str, Claim], profile: str = "study") -> list[str]:
+    """The lines of the page, in Markdown, by the recorded tables of a profile."""
+    replay = _replay(recording.folder(profile) / "verified.json")
+    lines = ["```{list-table} Each claim, the verdict so far, and the numbers that decide it.", ":name: tab-claims",
+             ":header-rows: 1", ":class: claims", "",
+             "* - ", "  - Claim", "  - Verdict", "  - Decided by", "  - Replayed"]
+    recorded = {name: _evidence(name, profile) for name in {claim.experiment for claim in claims_.values()} if name}
+    for claim in claims_.values():
+        judged = claim.judge() if claim.experiment is None else None
+        if claim.experiment and (known := recorded[claim.experiment]) is not None:
+            judged = claim.judge(known)
         again = (replay or {"claims": {}})["claims"].get(claim.name)
-        verdict, basis = "not yet run", f"Planned: {claim.planned}"
-        if claim.chapter:
-            verdict, basis = self._evidence(claim)
-        if verdict == claims.UNJUDGED:
-            again = None
-        cells = (claim.name, claim.claim, verdict, basis, _replayed(again) if again else "–")
-        return [("* - " if place == 0 else "  - ") + cell for place, cell in enumerate(cells)]
+        cells = (claim.name, claim.claim, *_verdict(claim, judged, profile),
+                 _replayed(again) if again and judged else "–")
+        lines += [("* - " if place == 0 else "  - ") + cell for place, cell in enumerate(cells)]
+    return [*lines, "```", "", _last(replay), "", "```{rubric} What was fixed before", "```", "",
+            *_before(claims_)]
 
-    def _evidence(self, claim: Claim) -> tuple[str, str]:
-        """Verdict and what it rests on, or that the evidence is stale."""
-        chapter = chapters.Chapter(claim.chapter)
-        self.env.note_dependency(str(chapter.executed))
-        link = f"[Chapter {int(claim.chapter[:2])}](../notebooks/{claim.chapter})"
-        asked = "; ".join(criterion.in_words() for criterion in claim.criteria)
-        judged, stamp = evidence(chapter, claim)
-        if (dataset := _dataset(stamp)) != claims.DATASET:
-            return claims.UNJUDGED, f"{asked}. {link} ran on `{dataset}`; the claim is about `{claims.DATASET}`"
-        if claim.experiment is None:
-            judged = claim.judge()
-        if judged is None:
-            return "**stale**", f"{asked}. {link} must run again: `make book`"
-        numbers = ", ".join(shown(effect) for effect in judged.effects)
+
+def _evidence(name: str, profile: str) -> Evidence | None:
+    """What is recorded of an experiment; None until it is recorded to its end."""
+    path = recording.folder(profile) / f"{name}.json"
+    if not path.exists():
+        return None
+    manifest, tables = recording.read(path)
+    return tables.evidence() if manifest["complete"] else None
+
+
+def _verdict(claim: Claim, judged: Judgement | None, profile: str) -> tuple[str, str]:
+    """A claim's verdict, and what it rests on or waits for."""
+    asked = "; ".join(criterion.in_words() for criterion in claim.criteria)
+    link = "" if claim.chapter is None else f" [Chapter {int(claim.chapter[:2])}](../notebooks/{claim.chapter})"
+    if judged is None:
+        return NOT_YET, f"{asked}. Experiment `{claim.experiment}`.{link}"
+    numbers = ", ".join(shown(effect) for effect in judged.effects)
+    basis = "by the formula"
+    if claim.experiment:
         seeds = max(effect.count for effect in judged.effects)
-        basis = f"{seeds} seeds, profile {stamp['profile']}" if seeds else "by the formula"
-        return f"**{judged.verdict}**", f"{asked}: {numbers} ({basis}). {link}"
+        basis = f"experiment `{claim.experiment}`, {seeds} seeds, profile {profile}{needed(judged)}"
+    return f"**{judged.verdict}**", f"{asked}: {numbers} ({basis}).{link}"
 
 
-def evidence(chapter: chapters.Chapter, claim: Claim) -> tuple[Judgement | None, Mapping[str, Any]]:
-    """What a chapter's executed copy holds for a claim, None when it would be other if it ran now; and its stamp."""
-    try:
-        run = json.loads(chapter.executed.read_text(encoding="utf-8"))
-        stamp = run["metadata"]["falloff"]
-    except (OSError, KeyError, ValueError):
-        return None, {}
-    if _dataset(stamp) != claims.DATASET or chapter.why_stale(stamp["parameters"]):
-        return None, stamp
-    for output in (output for cell in run["cells"] for output in cell.get("outputs", [])):
-        if output.get("metadata", {}).get("scrapbook", {}).get("name") == f"{claim.name.lower()}-evidence":
-            text = output["data"]["application/papermill.record/text/plain"]
-            return claims.from_json(ast.literal_eval("".join(text)), claim), stamp
-    return None, stamp
+def needed(judged: Judgement) -> str:
+    """How many seeds would decide what is undecided."""
+    if judged.verdict != "undecided" or math.isnan(judged.would_decide):
+        return ""
+    if math.isinf(judged.would_decide):
+        return "; if means and spreads stayed, no number of seeds would decide it on so many pictures"
+    return f"; if means and spreads stayed, about {judged.would_decide:.0f} seeds would decide it"
 
 
-def _dataset(stamp: Mapping[str, Any]) -> str:
-    """What a chapter ran on; the claims' own set where nothing is said of it."""
-    return stamp.get("parameters", {}).get("dataset", claims.DATASET)
+def _before(claims_: Mapping[str, Claim]) -> Iterator[str]:
+    """A paragraph for each claim on runs."""
+    for claim in claims_.values():
+        margins = [f"{one.what}: {one.why}" for one in claim.criteria if one.why]
+        predicted = f"{claim.predicted['value']} ({claim.predicted['reason']})" if claim.predicted else ""
+        said = {"Scope": claim.scope, "Known before": claim.known_before, "Predicted": predicted,
+                "Margins": " ".join(margins)}
+        words = " ".join(f"*{what}:* {text.rstrip('.')}." for what, text in said.items() if text)
+        if words:
+            yield from (f"**{claim.name}.** {words}", "")
 
 
 def shown(effect: Interval) -> str:

@@ -40,7 +40,7 @@ def write_claims(root, words="So it is.", **changed):
     entries = {
         "C1": {"claim": words, "chapter": "01_one", "decided_by": [test | changed]},
         "C2": {"claim": words, "chapter": "02_two", "decided_by": [test]},
-        "C3": {"claim": words, "planned": words},
+        "C3": {"claim": words, "scope": words, "decided_by": [test]},
     }
     (root / "data").mkdir(exist_ok=True)
     (root / "data" / "claims.yml").write_text(yaml.safe_dump(entries))

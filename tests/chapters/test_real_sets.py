@@ -50,9 +50,8 @@ def said(notebook):
     """What the cells of a chapter give its page: numbers and words for its sentences, captions, tables."""
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
         words, data = output.get("metadata", {}), output.get("data", {})
-        if not words.get("scrapbook", {}).get("name", "").endswith("-evidence"):  # which the page of claims reads alone
-            yield data.get("application/papermill.record/text/plain", "")
-        yield from (data.get("text/markdown", ""), *words.get("falloff", {}).values())
+        yield from (data.get("application/papermill.record/text/plain", ""), data.get("text/markdown", ""),
+                    *words.get("falloff", {}).values())
 
 
 @pytest.mark.parametrize(("chapter", "dataset"), [

@@ -3,7 +3,6 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given, settings
@@ -13,7 +12,6 @@ from projects import CELL, PARAMETERS, write_chapter, write_claims
 
 from falloff.chapters import Chapter, parameters, stamp
 from falloff.project import commit
-from falloff.study import claims
 
 ROOT = Path(__file__).resolve().parents[2]
 DECLARED = parameters.schema(CELL)
@@ -147,20 +145,6 @@ def extension(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.mark.parametrize("name", ["C1", "C3"])  # judged by its formula, and by runs
-def test_the_page_of_claims_judges_nothing_on_other_data(name, tmp_path, monkeypatch):
-    monkeypatch.setenv("FALLOFF_CHAPTERS", str(tmp_path))
-    claim = claims.load()[name]
-    ran = {"cells": [], "metadata": {"falloff": {"parameters": {"dataset": "mice"}, "profile": "quick"}}}
-    Chapter(claim.chapter).executed.write_text(json.dumps(ran))
-    page = extension("claims")
-    monkeypatch.setattr(page.Claims, "env", SimpleNamespace(note_dependency=lambda path: None))
-    again = {"verdict": "refuted", "recorded": "supported", "compared": "different"}
-    row = "\n".join(page.Claims._row(object.__new__(page.Claims), claim, {"claims": {name: again}}))
-    assert claims.UNJUDGED in row and "ran on `mice`; the claim is about `digits`" in row and row.endswith("  - –")
-    assert not [word for word in claims.VERDICTS if word in row]
 
 
 @pytest.fixture(scope="module")

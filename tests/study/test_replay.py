@@ -130,7 +130,7 @@ def test_a_claim_on_the_curve_is_judged_by_the_replayed_curve(copied, verify):
     copied.write_text(json.dumps(content))
     edit(copied, "curves.csv", lambda curves: curves.assign(ap=0.9))  # by which the goal was reached at once
     content["files"] = json.loads(copied.read_text())["files"]
-    then = claims.load()["C2"].judge(recording.reported(recording.read(copied)[1].frame())).verdict
+    then = claims.load()["C2"].judge(recording.read(copied)[1].evidence()).verdict
     content["claims"]["C2"]["verdict"] = then
     copied.write_text(json.dumps(content))
     verify("--all")

@@ -191,3 +191,15 @@ def test_only_keeps_what_belongs_to_some_arms(tables):
 
 def test_a_frame_may_be_of_some_arms_alone(tables):
     assert tables.frame(tables.arms[:1])["arm"].tolist() == ["one"]
+
+
+def test_evidence_is_what_is_reported_with_the_metrics_that_are_known_of_each_picture(tables):
+    tables.pictures = {"aaa": {"ap_by_picture": np.array([0.25, 0.5], np.float16), "error_of_points": np.zeros(9)},
+                       "bbb": {"ap_by_picture": np.array([0.5, 1.0], np.float16),
+                               "pck_mean_by_picture": np.zeros(3)}}
+    found = tables.evidence()
+    assert found.table["arm"].tolist() == ["one", "two, sigma 0.75", "three"]  # not what was carried
+    np.testing.assert_array_equal(found.pictures["ap"], [[0.25, 0.5], [0.5, 1.0], [math.nan, math.nan]])
+    assert found.pictures["pck_mean"].shape == (3, 3) and found.pictures.keys() == {"ap", "pck_mean"}
+    tables.pictures["aaa"]["pck_mean_by_picture"] = np.zeros(4)
+    assert tables.evidence().pictures.keys() == {"ap"}  # of other pictures nothing can be told together

@@ -22,7 +22,7 @@ from falloff.chapters import parameters
 from falloff.checks import nearest
 from falloff.project import project_root
 
-_WORDS = ("claim", "what", "planned")  # of an entry in data/claims.yml: they decide nothing
+_WORDS = ("claim", "what", "why", "scope", "known_before", "predicted")  # of a claim: they decide nothing
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ class Judged(Protocol):
     @property
     def verdict(self) -> str: ...
 
-    def as_json(self) -> str: ...
 
 
 def figure(drawn: Figure, name: str, caption: str, alt: str) -> None:
@@ -86,7 +85,7 @@ def number(name: str, value: object) -> None:
 
 
 def claim(judged: Judged) -> None:
-    """Keep what was measured for a claim: prose reads ``c3-verdict`` and ``c3-effect``, the page of claims all of it.
+    """Keep what was measured for a claim: prose reads ``c3-verdict`` and ``c3-effect``.
 
     Args:
         judged: from :func:`falloff.study.claims.judge`.
@@ -94,7 +93,6 @@ def claim(judged: Judged) -> None:
     name, first = judged.claim.name.lower(), judged.effects[0]
     number(f"{name}-effect", str(first))
     number(f"{name}-verdict", judged.verdict)
-    number(f"{name}-evidence", judged.as_json())
 
 
 def _check(name: str, prefix: str, **texts: str) -> None:

@@ -300,13 +300,8 @@ def _manifest(name: str, profile: str, sizes: Sizes, tables: Tables) -> dict[str
 
 def judged(name: str, tables: Tables) -> dict[str, Any]:
     """What the claims of an experiment come to on its tables."""
-    found = {}
-    for claim in claims.load().values():
-        if claim.experiment == name and claim.criteria:
-            one = claim.judge(reported(tables.frame()))
-            found[claim.name] = {"asked": claim.digest(), "verdict": one.verdict,
-                                 "effects": json.loads(one.as_json())["effects"]}
-    return found
+    return {claim.name: claim.judge(tables.evidence()).described()
+            for claim in claims.load().values() if claim.experiment == name}
 
 
 def or_null(value: Any) -> Any:

@@ -17,9 +17,11 @@ import pandas as pd
 from falloff import measures
 from falloff.project import written
 from falloff.run import Run
+from falloff.study.evidence import Evidence
 from falloff.study.store import Measuring
 
 KEY = 12  # characters of a run's key that the tables have
+BY_PICTURE = "_by_picture"  # the end of a metric's name whose numbers are pseudo-values of another, one a picture
 DIGITS = 6  # of a recorded number
 ARM = ("key", "arm", "role", "trial", "seed")
 FILES = ("runs.csv", "numbers.csv", "curves.csv", "pictures.npz")
@@ -78,6 +80,17 @@ class Tables:
                     row |= {prefix + metric: value for metric, value in found.items() if metric != "by"}
             rows.append(row | measures.along(self.curves.get(key, []), measures.METRICS))
         return pd.DataFrame(rows)
+
+    def evidence(self) -> Evidence:
+        """What claims are judged on: the runs that are reported, and their metrics that are known of each picture."""
+        arms = [arm for arm in self.arms if arm["role"] == "reported"]
+        lists: dict[str, list[np.ndarray | None]] = {
+            name: [self.pictures.get(arm["key"], {}).get(name) for arm in arms]
+            for name in measures.PICTURES if name.endswith(BY_PICTURE)}
+        lengths = {name: {len(one) for one in some if one is not None} for name, some in lists.items()}
+        return Evidence(self.frame(arms), {
+            name.removesuffix(BY_PICTURE): np.array([np.full(length, math.nan) if one is None else one for one in some])
+            for name, some in lists.items() if len(lengths[name]) == 1 for length in lengths[name]})
 
     def measured(self) -> pd.DataFrame:
         """One row for each run of an arm and each split and decoder by which it was measured (``measured``)."""
