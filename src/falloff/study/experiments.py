@@ -18,7 +18,8 @@ from falloff.study.store import Measuring
 # The splits of the record: a choice is made on pictures that none is trained on, and what is reported is read from
 # pictures that nobody looked at before the choices were made.
 CHOOSING = Measuring(split="choosing", metrics=("ap_tuned", "ap_1", "ap", "pck_mean"), threshold="own")
-FRESH = Measuring(split="fresh", metrics=measures.STUDY, reference="choosing")
+BY_PICTURE = ("ap_by_picture", "ap_tuned_by_picture")  # what intervals over pictures are made of
+FRESH = Measuring(split="fresh", metrics=(*measures.STUDY, *BY_PICTURE), reference="choosing")
 FINAL = (CHOOSING, FRESH)
 
 
