@@ -1,5 +1,7 @@
 """Set-up that all tests share."""
 
+import shutil
+
 import pytest
 import torch
 from hypothesis import settings
@@ -23,3 +25,32 @@ def spots(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FALLOFF_DATA", str(folder))
         yield folder
+
+
+# A small experiment and its record. Imported with this file, Dask silenced pytest's log of warnings, too: it comes late.
+
+
+@pytest.fixture(scope="module")
+def root(spots, tmp_path_factory):
+    """The root of a project with one small experiment, and a worker for it."""
+    from recordings import project
+
+    with project(tmp_path_factory.mktemp("project")) as root:
+        yield root
+
+
+@pytest.fixture(scope="module")
+def recorded(root):
+    """The manifest of what was recorded there."""
+    from falloff.study import recording
+
+    [path] = recording.write("tiny", publish=True)
+    return path
+
+
+@pytest.fixture
+def copied(recorded, root, tmp_path, monkeypatch):
+    """The manifest in a copy of the project, without its runs, that a test may change."""
+    shutil.copytree(root / "data", tmp_path / "data")
+    monkeypatch.setenv("FALLOFF_ROOT", str(tmp_path))
+    return tmp_path / recorded.relative_to(root)

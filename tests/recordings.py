@@ -1,4 +1,5 @@
-"""What tests of recordings and of replays share: a project with a small experiment, and tables that a test edits."""
+"""What tests of recordings, of replays and of their pages share: a project with a small experiment, and tables that a
+test edits."""
 
 import hashlib
 import json

@@ -2,34 +2,17 @@
 
 import importlib.util
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 import yaml
-from recordings import CLAIMS, project
+from recordings import CLAIMS
 
-from falloff.study import claims, recording
+from falloff.study import claims
 from falloff.study.claims import Judgement
 from falloff.study.statistics import Interval
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def recorded(spots, tmp_path_factory):
-    """The manifest of what was recorded."""
-    with project(tmp_path_factory.mktemp("project")):
-        [path] = recording.write("tiny", publish=True)
-        yield path
-
-
-@pytest.fixture
-def copied(recorded, tmp_path, monkeypatch):
-    """The same in a checkout of its own."""
-    shutil.copytree(recorded.parents[2], tmp_path / "data")
-    monkeypatch.setenv("FALLOFF_ROOT", str(tmp_path))
-    return tmp_path / recorded.relative_to(recorded.parents[3])
 
 
 @pytest.fixture(scope="module")

@@ -7,28 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from recordings import BASE, CHOOSING, COUNT, PAIR, edit, project, use
+from recordings import BASE, CHOOSING, COUNT, PAIR, edit, use
 
 from falloff.study import recording, tuning
 from falloff.study.experiments import Experiment, Planned
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def recorded(spots, tmp_path_factory):
-    """The manifest of what was recorded."""
-    with project(tmp_path_factory.mktemp("project")):
-        [path] = recording.write("tiny", publish=True)
-        yield path
-
-
-@pytest.fixture
-def copied(recorded, tmp_path, monkeypatch):
-    """The same in a checkout of its own."""
-    shutil.copytree(recorded.parents[2], tmp_path / "data")
-    monkeypatch.setenv("FALLOFF_ROOT", str(tmp_path))
-    return tmp_path / recorded.relative_to(recorded.parents[3])
 
 
 @pytest.fixture

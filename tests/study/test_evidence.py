@@ -1,5 +1,4 @@
 import math
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -9,13 +8,7 @@ from scipy import stats
 from falloff.study import evidence, statistics
 from falloff.study.evidence import Evidence
 
-
-@pytest.fixture(autouse=True)
-def quiet():
-    """Nothing here may warn: what is degenerate has an answer of its own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.filterwarnings("error")  # what is degenerate has an answer of its own
 
 
 def of(**arms):

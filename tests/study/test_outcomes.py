@@ -1,34 +1,16 @@
 import itertools
 import math
-import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
+from run_tables import arrivals, runs
 from scipy import stats
 
 from falloff.study import outcomes
 from falloff.study.statistics import Interval, contrast, interval
 
+pytestmark = pytest.mark.filterwarnings("error")  # what is degenerate has an answer of its own
 
-@pytest.fixture(autouse=True)
-def quiet():
-    """Nothing here may warn: what is degenerate has an answer of its own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
-
-
-def runs(metric="ap", **values):
-    """A table of runs: the values of each arm, seed by seed."""
-    rows = [(arm, seed, value) for arm, of in values.items() for seed, value in enumerate(of)]
-    return pd.DataFrame(rows, columns=["arm", "seed", metric])
-
-
-def arrivals(**steps):
-    """The steps of each arm, seed by seed, negative for a run that did not arrive in so many."""
-    table = runs("steps", **steps)
-    return table.assign(reached=table["steps"] > 0, steps=table["steps"].abs())
 
 
 # Trimmed means.

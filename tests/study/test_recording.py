@@ -22,7 +22,6 @@ from recordings import (
     SMALL,
     bytes_of,
     edit,
-    project,
     table,
     use,
 )
@@ -32,19 +31,6 @@ from falloff.study import Store, engine, recording
 from falloff.study.experiments import Experiment, Planned
 from falloff.study.store import Measuring
 from falloff.study.tables import rounded
-
-
-@pytest.fixture(scope="module")
-def root(spots, tmp_path_factory):
-    with project(tmp_path_factory.mktemp("project")) as root:
-        yield root
-
-
-@pytest.fixture(scope="module")
-def recorded(root):
-    """The manifest of what was recorded."""
-    [path] = recording.write("tiny", publish=True)
-    return path
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import signal
 import pandas as pd
 import pytest
 import yaml
-from recordings import CHOOSING, CLAIMS, COUNT, LATE, add, bytes_of, edit, project, table, use
+from recordings import CHOOSING, CLAIMS, COUNT, LATE, add, bytes_of, edit, table, use
 
 from falloff import cli
 from falloff.study import claims, recording, replay
@@ -18,27 +18,6 @@ from falloff.study.experiments import Experiment, Planned
 from falloff.study.statistics import Interval
 
 SAMPLE = 3  # the shortest run, and one of each of the two arms that claims rest on
-
-
-@pytest.fixture(scope="module")
-def root(spots, tmp_path_factory):
-    with project(tmp_path_factory.mktemp("project")) as root:
-        yield root
-
-
-@pytest.fixture(scope="module")
-def recorded(root):
-    """The manifest of what was recorded."""
-    [path] = recording.write("tiny", publish=True)
-    return path
-
-
-@pytest.fixture
-def copied(recorded, root, tmp_path, monkeypatch):
-    """The manifest in a copy of the project, without its runs, that a test may change."""
-    shutil.copytree(root / "data", tmp_path / "data")
-    monkeypatch.setenv("FALLOFF_ROOT", str(tmp_path))
-    return tmp_path / recorded.relative_to(root)
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import math
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -10,13 +9,7 @@ from falloff.study import evidence, simultaneous
 from falloff.study.evidence import Evidence
 from falloff.study.statistics import contrast, interval
 
-
-@pytest.fixture(autouse=True)
-def quiet():
-    """Nothing here may warn: what is degenerate has an answer of its own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.filterwarnings("error")  # what is degenerate has an answer of its own
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 import math
-import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from run_tables import arrivals, runs
 from scipy import stats
 
 from falloff.study import statistics
@@ -15,24 +15,8 @@ FLOATS = st.floats(-100, 100)
 FEW = st.lists(FLOATS, min_size=2, max_size=6)
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    """Nothing here may warn: what is degenerate has an answer of its own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.filterwarnings("error")  # what is degenerate has an answer of its own
 
-
-def runs(metric="ap", **values):
-    """A table of runs: the values of each arm, seed by seed."""
-    rows = [(arm, seed, value) for arm, of in values.items() for seed, value in enumerate(of)]
-    return pd.DataFrame(rows, columns=["arm", "seed", metric])
-
-
-def arrivals(**steps):
-    """As from steps_to: the steps of each arm, seed by seed, negative for a run that did not arrive in so many."""
-    table = runs("steps", **steps)
-    return table.assign(reached=table["steps"] > 0, steps=table["steps"].abs())
 
 
 # Means and differences.
