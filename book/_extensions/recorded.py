@@ -42,7 +42,7 @@ def shown(profile: str) -> Iterator[str]:
     for name, path in paths.items():
         if path.exists():
             manifest, tables = recording.read(path)
-            yield from _table(name, profile, manifest, tables.frame())
+            yield from _table(name, profile, manifest, tables)
             yield from ("", _source(path, manifest, tables), "")
     missing = [name for name, path in paths.items() if not path.exists()]
     if len(missing) == len(paths):
@@ -53,9 +53,9 @@ def shown(profile: str) -> Iterator[str]:
     yield ""
 
 
-def _table(name: str, profile: str, manifest: dict[str, Any], table: pd.DataFrame) -> Iterator[str]:
+def _table(name: str, profile: str, manifest: dict[str, Any], tables: Tables) -> Iterator[str]:
     metrics = [measures.get(metric) for metric in EXPERIMENTS[name].metrics]
-    reported = recording.reported(table)
+    table, reported = tables.frame(), tables.frame(tables.reported)
     head = ["arm", "runs", *(metric.heading for metric in metrics)]
     if name == "tuning" and manifest["complete"]:
         words, head = "the choices", ["loss", "steps", "choice", "at the edge", metrics[0].heading]

@@ -164,6 +164,13 @@ def test_a_run_is_there_when_all_that_is_asked_was_measured_by_todays_code(table
     assert tables.has("ccc", [LATE])  # it diverged: there is no more to know
 
 
+def test_a_list_that_is_measured_later_leaves_the_others_of_its_run(tables):
+    before = tables.pictures["aaa"]["by_picture"].tolist()
+    tables.add("aaa", tables.run("aaa"), SAID, named(DECODED, other_by_picture=[0.5, 0.5]), tables.curves["aaa"])
+    assert tables.pictures["aaa"]["by_picture"].tolist() == before
+    assert tables.pictures["aaa"]["other_by_picture"].tolist() == [0.5, 0.5]
+
+
 def test_what_is_measured_later_joins_what_was_measured(tables):
     tables.add("bbb", tables.run("bbb"), SAID, named(DECODED, ap=0.25), tables.curves["bbb"])
     assert tables.has("bbb", [CHOOSING, LATE, DECODED])

@@ -46,7 +46,7 @@ def save(
             is found by its name, else by its path.
         images: for each picture ``(height, width)`` or ``(height, width, 3)``, red first, of any sizes: arrays, tensors
             or PIL's. Of 16 bits they are multiplied by 255 over the largest value of all pictures, and floating point
-            in [0, 1] by 255; a warning says so (:func:`falloff.data.npz.as_bytes`). 
+            in [0, 1] by 255; a warning says so (:func:`falloff.data.npz.as_bytes`).
             Smaller ones are filled up to the right and below with their border, which counts nowhere; grey ones among
             coloured ones become coloured.
         points: for each picture ``(n, 2)``, x then y in pixels, an integer being a pixel's centre; NaN for one that is
@@ -92,13 +92,7 @@ def save(
         carried = {"sigma": points.sigma, "weight": points.weight, "score": points.score, **points.extra}
         if lost := [name for name, part in carried.items() if part is not None and name != "visibility"]:
             warnings.warn(f"{path}: a set has no room for the points' {', '.join(lost)}", stacklevel=2)
-        points = points.to("cpu")
-        valid = points.valid.numpy()
-        labels = [label[kept] for label, kept in zip(points.label.numpy(), valid, strict=True)]
-        if "visibility" in points.extra:
-            seen = points.extra["visibility"].numpy()
-            visibility = [one[kept] for one, kept in zip(seen, valid, strict=True)]
-        points = [xy[kept] for xy, kept in zip(points.xy.numpy(), valid, strict=True)]
+        points, labels, visibility = _of_points(points.to("cpu"))
     shares = split if isinstance(split, Mapping) else None
     given = {"images": images, "points": points, "labels": labels, "visibility": visibility, "group": group,
              "mask": mask, "split": split if shares is None else None, "source_file": source_file}
@@ -126,6 +120,16 @@ def save(
     with written(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **stored)
     return path
+
+
+def _of_points(points: Points) -> tuple[list[Any], list[Any], list[Any] | None]:
+    """Positions, labels and, where they are known, visibilities of the valid points of each picture."""
+    parts = [points.xy, points.label, points.extra.get("visibility")]
+    kept = points.valid.numpy()
+    xy, label, seen = (None if part is None else [one[valid] for one, valid in zip(part.numpy(), kept, strict=True)]
+                       for part in parts)
+    assert xy is not None and label is not None
+    return xy, label, seen
 
 
 def _listed(name: str, given: Any, what: str) -> list[Any]:

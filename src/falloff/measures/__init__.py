@@ -24,8 +24,8 @@ from falloff.measures import (
 )
 from falloff.measures.base import RADIUS, Labelled, Measured, Metric, Prediction
 
-__all__ = ["METRICS", "PICTURES", "RADIUS", "STANDARD", "STUDY", "Labelled", "Measured", "Metric", "Prediction",
-           "along", "get", "measure"]
+__all__ = ["BY_PICTURE", "METRICS", "PICTURES", "RADIUS", "STANDARD", "STUDY", "Labelled", "Measured", "Metric",
+           "Prediction", "along", "get", "measure"]
 
 _STANDARD = (
     points.AP, points.AP_WORST_CLASS, points.AP_1, points.AP_4, points.F1, points.THRESHOLD, points.ERROR,
@@ -49,6 +49,7 @@ METRICS: Mapping[str, Metric] = {
 STANDARD = tuple(metric.name for metric in _STANDARD)  # what is measured of every run
 STUDY = STANDARD + tuple(metric.name for metric in _STUDY)  # what the record holds of one
 PICTURES = tuple(metric.name for metric in _PICTURES)  # lists of a number for each picture or point
+BY_PICTURE = "_by_picture"  # the end of the name of those whose numbers are another's pseudo-values, one a picture
 
 
 def get(name: str) -> Metric:

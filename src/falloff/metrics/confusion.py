@@ -56,10 +56,7 @@ def called(
     Args and errors: as for :func:`match`.
     """
     check_points(predicted, truth)
-    matched = _of_any_class(predicted, truth, radius, distance)
-    # One column more, in front, takes what found nothing.
-    names = pad(torch.full_like(truth.label, -1), (1, 0)).scatter(1, matched.truth + 1, predicted.label)[:, 1:]
-    return names.where(matched.found, -1)
+    return _of_any_class(predicted, truth, radius, distance).of_points(predicted.label, -1)
 
 
 def class_counts(

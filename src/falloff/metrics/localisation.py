@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import pad
 
 from falloff.checks import check_positive
 from falloff.metrics.matching import Distance, Match, euclidean, match
@@ -32,9 +31,7 @@ def point_distances_of(matched: Match) -> Float[Tensor, "batch points"]:
     """:func:`point_distances` of a greedy match of all predictions."""
     there = matched.labelled.valid
     kept = matched.best(there.sum(1))
-    # One column more, in front, takes what found nothing.
-    room = pad(torch.full(there.shape, torch.inf, dtype=kept.distance.dtype, device=there.device), (1, 0))
-    return room.scatter(1, kept.truth + 1, kept.distance)[:, 1:].where(there, torch.nan)
+    return kept.of_points(kept.distance, torch.inf).where(there, torch.nan)
 
 
 def mean_pck(distance: Float[Tensor, "batch points"], *, radius: float) -> float:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
 from torch import Tensor
@@ -43,8 +43,13 @@ class Match:
     @property
     def found(self) -> Bool[Tensor, "batch points"]:
         """True at labelled points that a prediction found, ``(B, N)``."""
-        # One column more, in front, answers for "none".
-        return pad(torch.zeros_like(self.labelled.valid), (1, 0)).scatter(1, self.truth + 1, True)[:, 1:]
+        return self.of_points(torch.ones_like(self.truth, dtype=torch.bool), False)
+
+    def of_points(self, values: Shaped[Tensor, "batch predictions"], missed: float) -> Shaped[Tensor, "batch points"]:
+        """At each labelled point the value of the prediction that found it, ``missed`` where none did, ``(B, N)``."""
+        room = torch.full(self.labelled.valid.shape, missed, dtype=values.dtype, device=values.device)
+        # One column more, in front, takes what found nothing.
+        return pad(room, (1, 0)).scatter(1, self.truth + 1, values)[:, 1:]
 
     def above(self, threshold: float) -> Match:
         """The match without the predictions that score below ``threshold``.

@@ -167,7 +167,6 @@ class Criterion:
             return f"{self.what}, which must be {value:g}{near}{by}"
         side, threshold = ("above", self.above) if self.above is not None else ("below", self.below)
         return f"{self.what}, which must lie {side} {threshold:g}{by}"
-
     def _interval_in_words(self) -> str:
         """What is not usual in its interval."""
         kind = "90 % interval" if self.contrasts and self.confidence == 0.9 else ""
@@ -224,7 +223,7 @@ def _check_interval(one: Criterion, source: str) -> None:
                          f"{one.share_below!r} of {source}")
     if one.restricted and measures.get(str(one.metric)).censored_at is None:
         raise ValueError(f"restricted goes with a metric that a run may never reach, got {one.metric!r}")
-    if one.interval == "pictures" and f"{one.metric}_by_picture" not in measures.METRICS:
+    if one.interval == "pictures" and f"{one.metric}{measures.BY_PICTURE}" not in measures.METRICS:
         raise ValueError(f"an interval over pictures needs a metric that is known for each, got {one.metric!r}")
     special = [name for name in ("trim", "share_below", "restricted") if getattr(one, name)]
     if special and (one.interval == "pictures" or len(special) > 1 or one.scale == "logit"):

@@ -18,8 +18,8 @@ from falloff.study.store import Measuring
 # The splits of the record: a choice is made on pictures that none is trained on, and what is reported is read from
 # pictures that nobody looked at before the choices were made.
 CHOOSING = Measuring(split="choosing", metrics=("ap_tuned", "ap_1", "ap", "pck_mean"), threshold="own")
-BY_PICTURE = ("ap_by_picture", "ap_tuned_by_picture")  # what intervals over pictures are made of
-FRESH = Measuring(split="fresh", metrics=(*measures.STUDY, *BY_PICTURE), reference="choosing")
+_BY_PICTURE = tuple(metric + measures.BY_PICTURE for metric in ("ap", "ap_tuned"))  # for intervals over pictures
+FRESH = Measuring(split="fresh", metrics=(*measures.STUDY, *_BY_PICTURE), reference="choosing")
 FINAL = (CHOOSING, FRESH)
 
 
@@ -141,16 +141,13 @@ def head_to_head(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     long = lengthened(sizes.base, sizes.long)
     stage: Stage = []
     for loss in tuning.SPACES:
-        def choice(steps: int, criterion: str = tuning.CRITERIA[0], loss: str = loss) -> tuning.Choice:
-            return tuning.chosen(tuned, loss, steps, criterion, sizes.finalists)
-
-        mine, later = choice(sizes.base.steps), choice(sizes.long)
+        mine, later = (_choice(sizes, tuned, loss, steps=steps) for steps in (None, sizes.long))
         rows = [(loss, "reported", sizes.base, mine, sizes.seeds)]
         rows += [(f"{loss}, winner of half {number + 1}", "tuning's variance", sizes.base,
                   tuning.winner(tuned, loss, number), half) for number in range(2)]
         rows += [(f"{loss}, chosen by {criterion}", "criterion", sizes.base, other, half)
                  for criterion in tuning.CRITERIA[1:]
-                 if (other := choice(sizes.base.steps, criterion)).trial != mine.trial]
+                 if (other := _choice(sizes, tuned, loss, criterion)).trial != mine.trial]
         rows.append((f"{loss}, {sizes.long} steps", "reported", long, later, sizes.long_seeds))
         if later.trial != mine.trial:
             rows.append((f"{loss}, {sizes.long} steps, carried", "carried", long, mine, sizes.long_seeds))
@@ -169,7 +166,7 @@ def start(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     """Each start of the last layer, its bias and the size of its weights, for each loss, at its own rate."""
     cells = {}
     for loss in STARTED:
-        own = _own(sizes, tuned, loss)
+        own = _choice(sizes, tuned, loss).on
         for named, bias in (("0", 0.0), ("frequency", frequency(sizes.base)), ("constant", None)):
             for head in HEADS:
                 run = tuning.of(sizes.base, loss, own | {"head_std": head}).replace(bias=bias)
@@ -189,7 +186,7 @@ ROUTES: dict[str, dict[str, dict[str, Any]]] = {
 
 def density(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     """The same scenes with sparser and denser labels, by three routes, each loss at a rate of its own in each."""
-    cells = {f"{loss}, {route} {level}": tuning.of(sizes.base, loss, _own(sizes, tuned, loss)).replace(**changes)
+    cells = {f"{loss}, {route} {level}": tuning.of(sizes.base, loss, _choice(sizes, tuned, loss).on).replace(**changes)
              for route, levels in ROUTES.items() for level, changes in levels.items() for loss in DENSE}
     yield from _each_at_its_rate(sizes, cells)
 
@@ -202,7 +199,7 @@ def labels(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     """Labels that are moved or missing: which loss bears them, and with which width of the Gaussian."""
     cells = {}
     for loss in LABELLED:
-        own = _own(sizes, tuned, loss)
+        own = _choice(sizes, tuned, loss).on
         widths = [None] if "sigma" not in own else list(WIDTHS)
         for jitter in (0.0, 0.5, 1.0, 2.0):
             for width in widths:
@@ -216,9 +213,11 @@ def labels(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     yield from _each_at_its_rate(sizes, cells)
 
 
-def _own(sizes: Sizes, tuned: pd.DataFrame, loss: str) -> dict[str, float]:
-    """What was chosen for a loss."""
-    return tuning.chosen(tuned, loss, sizes.base.steps, count=sizes.finalists).on
+def _choice(
+    sizes: Sizes, tuned: pd.DataFrame, loss: str, criterion: str = tuning.CRITERIA[0], *, steps: int | None = None
+) -> tuning.Choice:
+    """What was chosen for a loss, at the length of the experiments unless another is given."""
+    return tuning.chosen(tuned, loss, steps or sizes.base.steps, criterion, sizes.finalists)
 
 
 def _each_at_its_rate(sizes: Sizes, cells: Mapping[str, Run]) -> Plan:

@@ -189,11 +189,6 @@ def read(path: Path) -> tuple[dict[str, Any], Tables]:
     return manifest, tables
 
 
-def reported(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that claims are judged on."""
-    return table[table["role"] == "reported"]
-
-
 def is_of_this_code(manifest: Mapping[str, Any], tables: Tables) -> bool:
     """Whether today's code is what trained what is recorded, or has given a sample of it again bit for bit."""
     return set(codes(tables)) <= {*(run["code"] for run in tables.runs.values()), *manifest["adopted"]}

@@ -226,7 +226,7 @@ def _claims(name: str, manifest: Mapping[str, Any], tables: Tables, fresh: Table
         if claim.experiment != name or old is None:
             continue
         then, now = (claim.judge(one.evidence()) for one in (tables, mixed))
-        mine = [arm for arm in tables.arms if arm["role"] == "reported" and arm["arm"] in claim.arms]
+        mine = [arm for arm in tables.reported if arm["arm"] in claim.arms]
         replayed = sum(arm["key"] in fresh.runs for arm in mine)
         if then.verdict != old["verdict"] or old["asked"] != claim.digest():
             word = "different"  # not what its own table says, or decided by something else now

@@ -21,7 +21,6 @@ from falloff.study.evidence import Evidence
 from falloff.study.store import Measuring
 
 KEY = 12  # characters of a run's key that the tables have
-BY_PICTURE = "_by_picture"  # the end of a metric's name whose numbers are pseudo-values of another, one a picture
 DIGITS = 6  # of a recorded number
 ARM = ("key", "arm", "role", "trial", "seed")
 FILES = ("runs.csv", "numbers.csv", "curves.csv", "pictures.npz")
@@ -50,6 +49,11 @@ class Tables:
     pictures: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     arms: list[dict[str, Any]] = field(default_factory=list)
     where: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def reported(self) -> list[dict[str, Any]]:
+        """The arms' runs that claims are judged on."""
+        return [arm for arm in self.arms if arm["role"] == "reported"]
 
     def run(self, key: str) -> Run:
         """The description of a run."""
@@ -83,14 +87,15 @@ class Tables:
 
     def evidence(self) -> Evidence:
         """What claims are judged on: the runs that are reported, and their metrics that are known of each picture."""
-        arms = [arm for arm in self.arms if arm["role"] == "reported"]
-        lists: dict[str, list[np.ndarray | None]] = {
-            name: [self.pictures.get(arm["key"], {}).get(name) for arm in arms]
-            for name in measures.PICTURES if name.endswith(BY_PICTURE)}
-        lengths = {name: {len(one) for one in some if one is not None} for name, some in lists.items()}
-        return Evidence(self.frame(arms), {
-            name.removesuffix(BY_PICTURE): np.array([np.full(length, math.nan) if one is None else one for one in some])
-            for name, some in lists.items() if len(lengths[name]) == 1 for length in lengths[name]})
+        known: dict[str, np.ndarray] = {}
+        for name in (one for one in measures.PICTURES if one.endswith(measures.BY_PICTURE)):
+            lists = [self.pictures.get(arm["key"], {}).get(name) for arm in self.reported]
+            lengths = {len(one) for one in lists if one is not None}
+            if len(lengths) == 1:
+                unknown = np.full(lengths.pop(), math.nan)
+                known[name.removesuffix(measures.BY_PICTURE)] = np.array(
+                    [unknown if one is None else one for one in lists])
+        return Evidence(self.frame(self.reported), known)
 
     def measured(self) -> pd.DataFrame:
         """One row for each run of an arm and each split and decoder by which it was measured (``measured``)."""
@@ -129,7 +134,8 @@ class Tables:
         lists = {metric: value for numbers in found.values() for metric, value in numbers.items()
                  if isinstance(value, list)}
         if lists:
-            self.pictures[key] = {metric: np.asarray(value, np.float16) for metric, value in lists.items()}
+            self.pictures[key] = self.pictures.get(key, {}) | {
+                metric: np.asarray(value, np.float16) for metric, value in lists.items()}
         self.curves[key] = [{name: rounded(value) for name, value in point.items()} for point in curve]
 
     def _describe(self, key: str, run: Run, row: Mapping[str, Any]) -> None:
