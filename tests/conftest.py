@@ -27,7 +27,7 @@ def spots(tmp_path_factory):
         yield folder
 
 
-# A small experiment and its record. Imported with this file, Dask silenced pytest's log of warnings, too: it comes late.
+# A small experiment and its record. What makes it is imported late: with this file, Dask silenced pytest's own log.
 
 
 @pytest.fixture(scope="module")
