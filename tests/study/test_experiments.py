@@ -61,9 +61,10 @@ def test_every_loss_is_tuned_by_the_same_budget(planned, profile):
 
 @pytest.mark.parametrize("profile", SIZES)
 def test_every_loss_is_reported_by_the_same_budget(planned, profile):
-    [stage] = planned(profile, "head-to-head")
-    for end in ("", ", defaults", f", {settings(profile, 'cpu').long} steps"):
-        budgets = [budget(one for one in stage if one.arm == loss + end and one.role == "reported")
+    for name, end in (("head-to-head", ""), ("head-to-head", ", defaults"), ("longer", ""),
+                      ("choices", ", winner of half 1"), ("choices", ", winner of half 2")):
+        [stage] = planned(profile, name)
+        budgets = [budget(one for one in stage if one.arm == loss + end and one.role != "carried")
                    for loss in tuning.SPACES]
         assert budgets[0] and all(one == budgets[0] for one in budgets)
 
@@ -96,7 +97,7 @@ def test_seeds_of_tuning_choosing_pilot_and_report_are_not_each_others(planned, 
 @pytest.mark.parametrize("profile", SIZES)
 def test_long_runs_are_measured_on_the_steps_on_which_short_ones_are(planned, profile):
     base = settings(profile, "cpu").base
-    for one in (one for name in ("tuning", "head-to-head") for stage in planned(profile, name) for one in stage):
+    for one in (one for name in ("tuning", "longer") for stage in planned(profile, name) for one in stage):
         assert one.run.steps / one.run.evaluations == base.steps / base.evaluations
 
 

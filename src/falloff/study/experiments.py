@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from falloff import data, losses, measures
+from falloff.machine import Precision
 from falloff.profiles import profile
 from falloff.run import Run
 from falloff.study import tuning
@@ -18,8 +19,8 @@ from falloff.study.store import Measuring
 # The splits of the record: a choice is made on pictures that none is trained on, and what is reported is read from
 # pictures that nobody looked at before the choices were made.
 CHOOSING = Measuring(split="choosing", metrics=("ap_tuned", "ap_1", "ap", "pck_mean"), threshold="own")
-_BY_PICTURE = tuple(metric + measures.BY_PICTURE for metric in ("ap", "ap_tuned"))  # for intervals over pictures
-FRESH = Measuring(split="fresh", metrics=(*measures.STUDY, *_BY_PICTURE), reference="choosing")
+FRESH = Measuring(split="fresh", metrics=(*measures.STUDY, "ap_by_picture"), reference="choosing")
+EVERYTHING = Measuring(split="fresh", metrics=(*measures.STUDY, *measures.PICTURES), reference="choosing")
 FINAL = (CHOOSING, FRESH)
 
 
@@ -29,6 +30,7 @@ class Sizes:
 
     Args:
         base: the run that all arms share.
+        tuned: precision of the pilot and of the tuning, where that is not the base's.
         long: steps of the longer runs.
         trials: of each loss's tuning, a power of two, in two blocks of half as many.
         finalists: how many of the best trials are run again on fresh seeds.
@@ -38,6 +40,7 @@ class Sizes:
     """
 
     base: Run
+    tuned: Precision | None = None
     long: int = 1000
     trials: int = 32
     finalists: int = 4
@@ -47,6 +50,11 @@ class Sizes:
     few: tuple[int, ...] = tuple(range(100, 105))
     long_seeds: tuple[int, ...] = tuple(range(100, 108))
     rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+
+    @property
+    def tuning(self) -> Run:
+        """The run that the arms of the pilot and of the tuning share."""
+        return self.base if self.tuned is None else self.base.replace(precision=self.tuned)
 
 
 @dataclass(frozen=True)
@@ -104,9 +112,11 @@ def pilot(sizes: Sizes) -> Plan:
     arms: dict[str, dict[str, Any]] = {"batch 16": {}, "batch 32": {"batch": 32},
                                        "constant rate": {"schedule": "constant"},
                                        "twice the steps": {"steps": 2 * sizes.base.steps}}
+    if sizes.tuned is not None:
+        arms[sizes.base.precision] = {"precision": sizes.base.precision}
     tried: dict[str, dict[str, Any]] = {
         "bce": {}, "focal": {}, "soft-bce": {"sigma": 0.75}, "distance-aware": {}}
-    yield [Planned(f"{loss}, {arm}", "pilot", sizes.base.replace(
+    yield [Planned(f"{loss}, {arm}", "pilot", sizes.tuning.replace(
                loss=loss, loss_options=options, learning_rate=0.01, head_std=0.1, seed=seed, **changes))
            for arm, changes in arms.items() for loss, options in tried.items() for seed in sizes.pilot]
 
@@ -122,7 +132,7 @@ def tune(sizes: Sizes) -> Plan:
         for loss, values in drawn.items():
             designs[loss] = designs.get(loss, []) + values
         rows.append((yield [
-            Planned(loss, f"block {block + 1}", tuning.of(sizes.base, loss, values), trial=block * half + number)
+            Planned(loss, f"block {block + 1}", tuning.of(sizes.tuning, loss, values), trial=block * half + number)
             for loss, some in drawn.items() for number, values in enumerate(some)
         ]))
         if block == 0:
@@ -130,31 +140,42 @@ def tune(sizes: Sizes) -> Plan:
     tried = pd.concat(rows, ignore_index=True)
     best = {loss: tuning.finalists(tried[tried["arm"] == loss], sizes.finalists) for loss in spaces}
     for steps in (sizes.base.steps, sizes.long):
-        base = lengthened(sizes.base, steps)
+        base = lengthened(sizes.tuning, steps)
         yield [Planned(loss, f"again, {steps} steps", tuning.of(base, loss, designs[loss][trial], seed), trial=trial)
                for loss, some in best.items() for trial in some for seed in sizes.choosing]
 
 
 def head_to_head(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
-    """All losses at their choices; at the winners of half the trials; at the library's defaults; four times as long."""
-    half = sizes.seeds[: max(1, len(sizes.seeds) // 2)]
-    long = lengthened(sizes.base, sizes.long)
+    """All losses at their choices, and at the library's defaults."""
+    own = [Planned(loss, "reported", tuning.of(sizes.base, loss, choice.on, seed), (CHOOSING, EVERYTHING), choice.trial)
+           for loss in tuning.SPACES for choice in [_choice(sizes, tuned, loss)] for seed in sizes.seeds]
+    yield own + [Planned(f"{loss}, defaults", "reported", sizes.base.replace(loss=loss, seed=seed), FINAL)
+                 for loss in tuning.SPACES for seed in _half(sizes)]
+
+
+def longer(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
+    """All losses over more steps, at what was chosen for these and at what was chosen for fewer."""
+    base, stage = lengthened(sizes.base, sizes.long), []
+    for loss in tuning.SPACES:
+        anew, carried = _choice(sizes, tuned, loss, steps=sizes.long), _choice(sizes, tuned, loss)
+        arms = {loss: ("reported", anew)}
+        if carried.trial != anew.trial:
+            arms[f"{loss}, carried"] = "carried", carried
+        stage += [Planned(arm, role, tuning.of(base, loss, choice.on, seed), FINAL, choice.trial)
+                  for arm, (role, choice) in arms.items() for seed in sizes.long_seeds]
+    yield stage
+
+
+def choices(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
+    """All losses at what half of their trials, or another criterion, would have chosen."""
     stage: Stage = []
     for loss in tuning.SPACES:
-        mine, later = (_choice(sizes, tuned, loss, steps=steps) for steps in (None, sizes.long))
-        rows = [(loss, "reported", sizes.base, mine, sizes.seeds)]
-        rows += [(f"{loss}, winner of half {number + 1}", "tuning's variance", sizes.base,
-                  tuning.winner(tuned, loss, number), half) for number in range(2)]
-        rows += [(f"{loss}, chosen by {criterion}", "criterion", sizes.base, other, half)
-                 for criterion in tuning.CRITERIA[1:]
-                 if (other := _choice(sizes, tuned, loss, criterion)).trial != mine.trial]
-        rows.append((f"{loss}, {sizes.long} steps", "reported", long, later, sizes.long_seeds))
-        if later.trial != mine.trial:
-            rows.append((f"{loss}, {sizes.long} steps, carried", "carried", long, mine, sizes.long_seeds))
-        stage += [Planned(arm, role, tuning.of(base, loss, one.on, seed), FINAL, one.trial)
-                  for arm, role, base, one, seeds in rows for seed in seeds]
-        stage += [Planned(f"{loss}, defaults", "reported", sizes.base.replace(loss=loss, seed=seed), FINAL)
-                  for seed in half]
+        own = _choice(sizes, tuned, loss)
+        others = {f"{loss}, winner of half {half + 1}": tuning.winner(tuned, loss, half) for half in range(2)}
+        others |= {f"{loss}, chosen by {criterion}": choice for criterion in tuning.CRITERIA[1:]
+                   if (choice := _choice(sizes, tuned, loss, criterion)).trial != own.trial}
+        stage += [Planned(arm, arm.removeprefix(f"{loss}, "), tuning.of(sizes.base, loss, choice.on, seed), FINAL,
+                          choice.trial) for arm, choice in others.items() for seed in _half(sizes)]
     yield stage
 
 
@@ -213,6 +234,10 @@ def labels(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     yield from _each_at_its_rate(sizes, cells)
 
 
+def _half(sizes: Sizes) -> tuple[int, ...]:
+    return sizes.seeds[: max(1, len(sizes.seeds) // 2)]
+
+
 def _choice(
     sizes: Sizes, tuned: pd.DataFrame, loss: str, criterion: str = tuning.CRITERIA[0], *, steps: int | None = None
 ) -> tuning.Choice:
@@ -248,6 +273,10 @@ EXPERIMENTS = {
     "head-to-head": Experiment(
         question="Which of nine losses finds and names sparse points best, each at its own choice?", plan=head_to_head,
         needs="tuning"),
+    "longer": Experiment(question="Does the order of losses hold over four times the steps?", plan=longer,
+                         needs="tuning"),
+    "choices": Experiment(question="How much of a loss's AP is the luck of its tuning, or the criterion of the choice?",
+                          plan=choices, needs="tuning"),
     "start": Experiment(question="How much does the start of the last layer matter, loss by loss?", plan=start,
                         needs="tuning"),
     "density": Experiment(question="Do sparse labels cost more the sparser they are, and does the loss matter there?",
@@ -255,12 +284,14 @@ EXPERIMENTS = {
     "labels": Experiment(question="Which loss bears labels that are off or missing?", plan=labels, needs="tuning"),
 }
 
-_STUDY = Run(precision="bfloat16", form="compiled", watched=("ap",))
+# Most processors have no bfloat16 of their own, and take twenty times as long for it.
+_STUDY = Run(precision="float32", form="compiled", watched=("ap",))
 SIZES = {
-    "study": Sizes(base=_STUDY),
-    "full": Sizes(base=_STUDY.replace(device="cuda", steps=4000, evaluations=40, size=128, width=32), long=16000,
-                  seeds=tuple(range(100, 150)), long_seeds=tuple(range(100, 120))),
-    "tiny": Sizes(base=_STUDY.replace(precision="float32", form="eager", steps=4, evaluations=2), long=8, trials=4,
+    "study": Sizes(base=_STUDY, tuned="bfloat16"),
+    "full": Sizes(base=_STUDY.replace(precision="bfloat16", device="cuda", steps=4000, evaluations=40, size=128,
+                                      width=32),
+                  long=16000, seeds=tuple(range(100, 150)), long_seeds=tuple(range(100, 120))),
+    "tiny": Sizes(base=_STUDY.replace(form="eager", steps=4, evaluations=2), long=8, trials=4,
                   finalists=1, choosing=(2000,), pilot=(3000, 3001), seeds=(100, 101), few=(100, 101),
                   long_seeds=(100, 101), rates=(1e-3, 1e-2)),
 }
