@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import pandas as pd
 import pytest
 
 from falloff import losses, measures, profiles
@@ -61,7 +62,7 @@ def test_every_loss_is_tuned_by_the_same_budget(planned, profile):
 
 @pytest.mark.parametrize("profile", SIZES)
 def test_every_loss_is_reported_by_the_same_budget(planned, profile):
-    for name, end in (("head-to-head", ""), ("head-to-head", ", defaults"), ("longer", ""),
+    for name, end in (("head-to-head", ""), ("longer", ""), ("choices", ", defaults"),
                       ("choices", ", winner of half 1"), ("choices", ", winner of half 2")):
         [stage] = planned(profile, name)
         budgets = [budget(one for one in stage if one.arm == loss + end and one.role != "carried")
@@ -76,7 +77,7 @@ def test_what_is_chosen_by_reads_no_late_picture(planned, name):
         assert all(asked.threshold == "own" for asked in one.asked)
 
 
-@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in ("pilot", "tuning")])
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in ("pilot", "tuning", "precision")])
 def test_what_is_reported_is_read_from_late_pictures_at_a_threshold_that_others_chose(planned, name):
     late = [one for stage in planned("study", name) for one in stage if kind(one) == "late"]
     assert late
@@ -131,3 +132,44 @@ def test_a_profile_that_is_not_there_or_records_nothing_is_named():
         settings("quick")
     with pytest.raises(ValueError, match="device must be"):
         settings("study", "tpu")
+
+
+# What follows from a choice.
+
+
+def test_a_rate_is_tried_at_the_same_multiples_of_each_losss_own(planned):
+    rates = settings("study").rates
+    for name, multiples in (("start", rates), ("density", rates[1:4]), ("labels", rates[1:4])):
+        tried, reported = planned("study", name)
+        for arm in {one.arm for one in tried}:
+            mine = [one.run.learning_rate for one in tried if one.arm == arm]
+            middle = mine[len(mine) // 2]
+            assert mine == pytest.approx([middle * multiple for multiple in multiples], rel=1e-3)
+        assert {one.arm for one in tried} <= {one.arm for one in reported}
+
+
+def test_with_fewer_points_a_picture_a_net_is_trained_for_as_many_points(planned):
+    _, reported = planned("study", "density")
+    for loss in experiments.DENSE:
+        runs = {one.arm: one.run for one in reported if one.run.loss == loss and "points" in one.arm}
+        shown = {arm: run.steps * int(arm.split("points ")[1].split(",")[0]) for arm, run in runs.items()}
+        alike = [shown[arm] for arm in shown if "as many seen" in arm or arm.endswith("points 4")]
+        assert len(alike) == 3 and max(alike) <= 1.01 * min(alike)
+        assert {runs[arm].learning_rate for arm in runs if "points 16" in arm} == {
+            runs[f"{loss}, points 16"].learning_rate}
+
+
+def test_the_leaders_are_those_that_choosing_puts_first():
+    rows = [{"arm": loss, "role": "again, 8 steps", "trial": trial, "val_ap_tuned": 0.1 * place + 0.01 * trial}
+            for place, loss in enumerate(tuning.SPACES) for trial in (1, 2)]
+    wrong = [{"arm": "bce", "role": "again, 4 steps", "trial": 1, "val_ap_tuned": 1.0}]
+    assert tuning.leaders(pd.DataFrame(rows + wrong), 8, 3) == list(tuning.SPACES)[:-4:-1]
+
+
+def test_a_decoder_of_the_record_reads_the_nets_of_the_head_to_head(planned):
+    [nets], [read] = planned("study", "head-to-head"), planned("study", "decoders")
+    assert {one.run for one in read} <= {one.run for one in nets}
+    for loss in experiments.DECODED:
+        seeds = {name: {one.run.seed for one in read if one.arm == f"{loss}, {name}"} for name in experiments.DECODERS}
+        assert all(found == set(settings("study").seeds) for found in seeds.values())
+    assert {one.decoder for one in read} == {one.asked[0].reading for one in read}

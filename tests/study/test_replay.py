@@ -16,6 +16,7 @@ from falloff.study import claims, recording, replay
 from falloff.study.claims import Judgement
 from falloff.study.experiments import Experiment, Planned
 from falloff.study.statistics import Interval
+from falloff.study.store import Measuring
 
 SAMPLE = 3  # the shortest run, and one of each of the two arms that claims rest on
 
@@ -182,13 +183,15 @@ def test_what_diverged_is_identical_when_it_does_so_again(copied, verify, monkey
 def test_a_threshold_is_chosen_again_where_it_was(copied, monkeypatch):
     """On the pictures for choosing of the record; on those of validation elsewhere."""
     _, tables = recording.read(copied)
-    key = next(arm["key"] for arm in tables.arms if arm["role"] == "reported")
-    assert [(one.split, one.threshold, one.reference) for one in replay._asked(tables, key)] == [
+    arm = next(arm for arm in tables.arms if arm["role"] == "reported")
+    assert [(one.split, one.threshold, one.reference) for one in replay._asked(tables, arm)] == [
         ("val", "own", "val"), ("test", "validation", "val")]
-    tables.numbers[key] = {"choosing": {"ap": 0.5, "by": "a"}, "fresh": {"f1": 0.5, "by": "b"},
-                           "fresh refine=parabola": {"f1": 0.5, "by": "c"}}
-    assert [(one.split, one.threshold, one.reference, one.metrics) for one in replay._asked(tables, key)] == [
+    tables.numbers[arm["key"]] = {"choosing": {"ap": 0.5, "by": "a"}, "fresh": {"f1": 0.5, "by": "b"},
+                                  "fresh refine=parabola": {"recall": 0.5, "by": "c"}}
+    assert [(one.split, one.threshold, one.reference, one.metrics) for one in replay._asked(tables, arm)] == [
         ("choosing", "own", "choosing", ("ap",)), ("fresh", "validation", "choosing", ("f1",))]
+    assert replay._asked(tables, arm | {"decoder": "refine=parabola"}) == (
+        Measuring(split="fresh", reference="choosing", metrics=("recall",), decoder={"refine": "parabola"}),)
 
 
 # Adoption.

@@ -210,6 +210,23 @@ def test_what_is_measured_on_test_sees_validation_by_the_same_decoder(tmp_path, 
     assert found[0]["pck_mean"] != found[1]["pck_mean"]
 
 
+def test_predictions_near_a_better_one_of_another_class_are_left_out_where_that_is_asked(tmp_path, trained):
+    kept = Store(tmp_path)
+    kept.put(trained)
+    asked = [store.Measuring(metrics=("ap", "threshold"), threshold=0.0, decoder=decoder)
+             for decoder in ({}, {"apart": 1e-3}, {"apart": 100.0})]
+    kept.get_or_train(TINY, asked, train=never)
+    stored = kept.entry(TINY).read()
+    plain, none, all_but_one = (kept.entry(TINY).numbers(stored, one)["ap"] for one in asked)
+    assert plain == none and plain > all_but_one
+
+
+@pytest.mark.parametrize("decoder", [{}, {"refine": "soft-argmax", "soft_window": 5}, {"apart": 2.5, "window": 7}])
+def test_a_decoder_is_told_in_words_that_tell_it(decoder):
+    one = store.Measuring(split="fresh", decoder=decoder)
+    assert store.options(one.reading) == decoder and one.title == f"fresh {one.reading}".strip()
+
+
 def test_validation_is_not_looked_at_for_what_does_not_ask_for_it(tmp_path, trained, monkeypatch):
     kept, splits, outputs = Store(tmp_path), [], training.outputs
 

@@ -38,7 +38,7 @@ def tables():
               {}, [])
     arms = (("aaa", "one", "reported", None, 0), ("bbb", "two, sigma 0.75", "reported", 3, 3),
             ("aaa", "one", "carried", 7, 0), ("ccc", "three", "reported", None, 0))
-    found.arms = [dict(zip(ARM, arm, strict=True)) for arm in arms]
+    found.arms = [dict(zip(ARM, arm, strict=False)) for arm in arms]  # read by the system's own decoder
     return found
 
 
@@ -168,7 +168,19 @@ def test_a_list_that_is_measured_later_leaves_the_others_of_its_run(tables):
     before = tables.pictures["aaa"]["by_picture"].tolist()
     tables.add("aaa", tables.run("aaa"), SAID, named(DECODED, other_by_picture=[0.5, 0.5]), tables.curves["aaa"])
     assert tables.pictures["aaa"]["by_picture"].tolist() == before
-    assert tables.pictures["aaa"]["other_by_picture"].tolist() == [0.5, 0.5]
+    assert tables.pictures["aaa"]["other_by_picture refine=parabola"].tolist() == [0.5, 0.5]
+
+
+def test_an_arm_is_told_by_its_own_decoder(tables, tmp_path):
+    own, other = (named(one, ap=ap, ap_by_picture=[ap, ap]) for one, ap in ((LATE, 0.75), (DECODED, 0.25)))
+    tables.add("ddd", BASE.replace(seed=9), SAID, own | other, [])
+    arms = [{"key": "ddd", "arm": name, "role": "reported", "trial": None, "seed": 9, **decoder}
+            for name, decoder in (("plain", {}), ("decoded", {"decoder": "refine=parabola"}))]
+    tables.only(arms)
+    found = Tables.read(tmp_path / "pair.json", BASE, tables.write(tmp_path / "pair.json"))
+    assert found.arms == arms
+    assert found.frame()["ap"].tolist() == [0.75, 0.25]
+    assert found.evidence().pictures["ap"].tolist() == [[0.75, 0.75], [0.25, 0.25]]
 
 
 def test_what_is_measured_later_joins_what_was_measured(tables):

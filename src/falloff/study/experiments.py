@@ -12,7 +12,7 @@ import pandas as pd
 from falloff import data, losses, measures
 from falloff.machine import Precision
 from falloff.profiles import profile
-from falloff.run import Run
+from falloff.run import Option, Run
 from falloff.study import tuning
 from falloff.study.store import Measuring
 
@@ -36,7 +36,9 @@ class Sizes:
         finalists: how many of the best trials are run again on fresh seeds.
         choosing: those seeds.
         pilot, seeds, few, long_seeds: of the runs of the pilot, and of those that are reported.
-        rates: learning rates where nothing else is tuned.
+        rates: learning rates where nothing else is tuned, over the one that was chosen for the loss.
+        wide, wide_steps, wide_seeds: of the leaders' larger nets, how many times wider and over how many times the
+            steps.
     """
 
     base: Run
@@ -49,7 +51,10 @@ class Sizes:
     seeds: tuple[int, ...] = tuple(range(100, 120))
     few: tuple[int, ...] = tuple(range(100, 105))
     long_seeds: tuple[int, ...] = tuple(range(100, 108))
-    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+    rates: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
+    wide: int = 2
+    wide_steps: int = 8
+    wide_seeds: tuple[int, ...] = (100, 101, 102)
 
     @property
     def tuning(self) -> Run:
@@ -59,13 +64,21 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of an experiment: the arm and the role it has there, what is measured of it, and the trial it repeats."""
+    """One run of an experiment: the arm and the role it has there, what is measured of it, and the trial it repeats.
+
+    What is asked for by another decoder than the system's own is asked for by one alone.
+    """
 
     arm: str
     role: str
     run: Run
     asked: tuple[Measuring, ...] = (CHOOSING,)
     trial: int | None = None
+
+    @property
+    def decoder(self) -> str:
+        """What reads it, empty for the system's own."""
+        return self.asked[-1].reading
 
 
 Stage = list[Planned]
@@ -112,13 +125,21 @@ def pilot(sizes: Sizes) -> Plan:
     arms: dict[str, dict[str, Any]] = {"batch 16": {}, "batch 32": {"batch": 32},
                                        "constant rate": {"schedule": "constant"},
                                        "twice the steps": {"steps": 2 * sizes.base.steps}}
-    if sizes.tuned is not None:
-        arms[sizes.base.precision] = {"precision": sizes.base.precision}
-    tried: dict[str, dict[str, Any]] = {
-        "bce": {}, "focal": {}, "soft-bce": {"sigma": 0.75}, "distance-aware": {}}
-    yield [Planned(f"{loss}, {arm}", "pilot", sizes.tuning.replace(
-               loss=loss, loss_options=options, learning_rate=0.01, head_std=0.1, seed=seed, **changes))
-           for arm, changes in arms.items() for loss, options in tried.items() for seed in sizes.pilot]
+    yield [Planned(f"{loss}, {arm}", "pilot", sizes.tuning.replace(**_piloted(loss), seed=seed, **changes))
+           for arm, changes in arms.items() for loss in PILOTED for seed in sizes.pilot]
+
+
+PILOTED: Mapping[str, Mapping[str, float]] = {"bce": {}, "focal": {}, "soft-bce": {"sigma": 0.75}, "distance-aware": {}}
+
+
+def _piloted(loss: str) -> dict[str, Any]:
+    return {"loss": loss, "loss_options": PILOTED[loss], "learning_rate": 0.01, "head_std": 0.1}
+
+
+def precision(sizes: Sizes) -> Plan:
+    """The pilot's first recipe once more, in the precision of what is reported."""
+    yield [Planned(loss, "pilot", sizes.base.replace(**_piloted(loss), seed=seed))
+           for loss in PILOTED for seed in sizes.pilot]
 
 
 def tune(sizes: Sizes) -> Plan:
@@ -146,11 +167,9 @@ def tune(sizes: Sizes) -> Plan:
 
 
 def head_to_head(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
-    """All losses at their choices, and at the library's defaults."""
-    own = [Planned(loss, "reported", tuning.of(sizes.base, loss, choice.on, seed), (CHOOSING, EVERYTHING), choice.trial)
+    """All losses, each at its own choice."""
+    yield [Planned(loss, "reported", tuning.of(sizes.base, loss, choice.on, seed), (CHOOSING, EVERYTHING), choice.trial)
            for loss in tuning.SPACES for choice in [_choice(sizes, tuned, loss)] for seed in sizes.seeds]
-    yield own + [Planned(f"{loss}, defaults", "reported", sizes.base.replace(loss=loss, seed=seed), FINAL)
-                 for loss in tuning.SPACES for seed in _half(sizes)]
 
 
 def longer(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
@@ -167,7 +186,7 @@ def longer(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
 
 
 def choices(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
-    """All losses at what half of their trials, or another criterion, would have chosen."""
+    """All losses at what half of their trials or another criterion would have chosen, and at the library's defaults."""
     stage: Stage = []
     for loss in tuning.SPACES:
         own = _choice(sizes, tuned, loss)
@@ -176,7 +195,31 @@ def choices(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
                    if (choice := _choice(sizes, tuned, loss, criterion)).trial != own.trial}
         stage += [Planned(arm, arm.removeprefix(f"{loss}, "), tuning.of(sizes.base, loss, choice.on, seed), FINAL,
                           choice.trial) for arm, choice in others.items() for seed in _half(sizes)]
+        stage += [Planned(f"{loss}, defaults", "defaults", sizes.base.replace(loss=loss, seed=seed), FINAL)
+                  for seed in _half(sizes)]
     yield stage
+
+
+DECODED = ("bce", "focal", "soft-bce", "mse", "distance-aware")
+DECODERS: Mapping[str, Mapping[str, Option]] = {
+    "none": {}, "quarter": {"refine": "quarter"}, "parabola": {"refine": "parabola"},
+    "log-parabola": {"refine": "log-parabola"},
+    **{f"soft-argmax-{side}": {"refine": "soft-argmax", "soft_window": side} for side in (3, 5, 7)},
+    **{f"window {side}": {"window": side} for side in (1, 5, 7)},
+    **{f"apart {radius}": {"apart": radius} for radius in (2, 4)},
+}
+READ = ("ap_05", "ap_1", "ap", "ap_4", "pck_mean", "error", "recall", "precision", "duplicates", "wrong_class")
+JUDGED = ("none", "soft-argmax-5")  # picture by picture, too
+
+
+def decoders(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
+    """The nets of the head-to-head read by other decoders: none is trained anew."""
+    lists = dict.fromkeys(JUDGED, ("pck_mean_by_picture",))
+    asked = {name: Measuring(split="fresh", metrics=READ + lists.get(name, ()), decoder=options, reference="choosing")
+             for name, options in DECODERS.items()}
+    yield [Planned(f"{loss}, {name}", "reported", tuning.of(sizes.base, loss, choice.on, seed), (one,), choice.trial)
+           for loss in DECODED for choice in [_choice(sizes, tuned, loss)] for seed in sizes.seeds
+           for name, one in asked.items()]
 
 
 STARTED = ("bce", "focal", "soft-bce", "mse", "distance-aware")
@@ -192,7 +235,7 @@ def start(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
             for head in HEADS:
                 run = tuning.of(sizes.base, loss, own | {"head_std": head}).replace(bias=bias)
                 cells[f"{loss}, bias {named}, head {head:g}"] = run
-    yield from _each_at_its_rate(sizes, cells)
+    yield _reported(sizes, (yield from _at_its_rate(cells, sizes.rates)))
 
 
 DENSE = ("bce", "focal", "soft-bce", "distance-aware")
@@ -206,10 +249,18 @@ ROUTES: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def density(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
-    """The same scenes with sparser and denser labels, by three routes, each loss at a rate of its own in each."""
+    """The same scenes with sparser and denser labels, by three routes, each loss at a rate of its own in each.
+
+    With other numbers of points a picture, also over as many steps as show the net as many points.
+    """
     cells = {f"{loss}, {route} {level}": tuning.of(sizes.base, loss, _choice(sizes, tuned, loss).on).replace(**changes)
              for route, levels in ROUTES.items() for level, changes in levels.items() for loss in DENSE}
-    yield from _each_at_its_rate(sizes, cells)
+    cells = yield from _at_its_rate(cells, _middle(sizes.rates))
+    counts = list(map(int, ROUTES["points"]))
+    usual = counts[len(counts) // 2]
+    seen = {f"{loss}, points {count}, as many seen": lengthened(run, round(run.steps * usual / count))
+            for loss in DENSE for count in counts if count != usual for run in [cells[f"{loss}, points {count}"]]}
+    yield _reported(sizes, cells | seen)
 
 
 LABELLED = ("bce", "focal", "soft-bce", "mse", "distance-aware")
@@ -231,7 +282,16 @@ def labels(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
             for words, ignore in (("", ""), (", ignored", ", ignore=8")):
                 cells[f"{loss}, missing {missing:g}{words}"] = tuning.of(sizes.base, loss, own).replace(
                     dataset=f"digits(missing={missing:g}{ignore})")
-    yield from _each_at_its_rate(sizes, cells)
+    yield _reported(sizes, (yield from _at_its_rate(cells, _middle(sizes.rates))))
+
+
+def wider(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
+    """The three losses that lead on the pictures for choosing once more, on larger nets and over more steps."""
+    base = lengthened(sizes.base, sizes.wide_steps * sizes.base.steps).replace(width=sizes.wide * sizes.base.width)
+    leaders = tuning.leaders(tuned, sizes.long, 3)
+    yield [Planned(loss, "reported", tuning.of(base, loss, choice.on, seed), FINAL, choice.trial)
+           for loss in leaders for choice in [_choice(sizes, tuned, loss, steps=sizes.long)]
+           for seed in sizes.wide_seeds]
 
 
 def _half(sizes: Sizes) -> tuple[int, ...]:
@@ -245,13 +305,27 @@ def _choice(
     return tuning.chosen(tuned, loss, steps or sizes.base.steps, criterion, sizes.finalists)
 
 
-def _each_at_its_rate(sizes: Sizes, cells: Mapping[str, Run]) -> Plan:
-    """The rate of each cell chosen on the pictures for choosing, then some seeds of each."""
-    tried = yield [Planned(arm, "tuning", run.replace(learning_rate=rate), trial=number)
-                   for arm, run in cells.items() for number, rate in enumerate(sizes.rates)]
-    rates = {arm: sizes.rates[int(tuning.score(tried[tried["arm"] == arm]).index[0])] for arm in cells}
-    yield [Planned(arm, "reported", run.replace(learning_rate=rates[arm], seed=seed), FINAL)
-           for arm, run in cells.items() for seed in sizes.few]
+def _middle(rates: Sequence[float]) -> Sequence[float]:
+    """The three in the middle."""
+    first = max(0, len(rates) // 2 - 1)
+    return rates[first:][:3]
+
+
+def _at_its_rate(
+    cells: Mapping[str, Run], rates: Sequence[float]
+) -> Generator[Stage, pd.DataFrame, dict[str, Run]]:
+    """Each cell's run at the multiple of its rate that is the best on the pictures for choosing."""
+    tried = {arm: [run.replace(learning_rate=float(f"{rate * run.learning_rate:.4g}")) for rate in rates]
+             for arm, run in cells.items()}
+    found = yield [Planned(arm, "tuning", run, trial=number)
+                   for arm, runs in tried.items() for number, run in enumerate(runs)]
+    return {arm: runs[int(tuning.score(found[found["arm"] == arm]).index[0])] for arm, runs in tried.items()}
+
+
+def _reported(sizes: Sizes, cells: Mapping[str, Run]) -> Stage:
+    """Some seeds of each cell."""
+    return [Planned(arm, "reported", run.replace(seed=seed), FINAL)
+            for arm, run in cells.items() for seed in sizes.few]
 
 
 def frequency(base: Run) -> float:
@@ -273,14 +347,18 @@ EXPERIMENTS = {
     "head-to-head": Experiment(
         question="Which of nine losses finds and names sparse points best, each at its own choice?", plan=head_to_head,
         needs="tuning"),
+    "decoders": Experiment(question="How much does the decoder matter, beside the loss?", plan=decoders, needs="tuning",
+                           metrics=("pck_mean", "ap_1", "ap_05", "ap", "error")),
     "longer": Experiment(question="Does the order of losses hold over four times the steps?", plan=longer,
                          needs="tuning"),
-    "choices": Experiment(question="How much of a loss's AP is the luck of its tuning, or the criterion of the choice?",
+    "choices": Experiment(question="How much of a loss's AP is its tuning, the luck of that, or the criterion?",
                           plan=choices, needs="tuning"),
+    "precision": Experiment(question="Do nets trained in float32 differ from the pilot's?", plan=precision),
     "start": Experiment(question="How much does the start of the last layer matter, loss by loss?", plan=start,
                         needs="tuning"),
     "density": Experiment(question="Do sparse labels cost more the sparser they are, and does the loss matter there?",
                           plan=density, needs="tuning"),
+    "wider": Experiment(question="Does the order of the leaders hold on larger nets?", plan=wider, needs="tuning"),
     "labels": Experiment(question="Which loss bears labels that are off or missing?", plan=labels, needs="tuning"),
 }
 
@@ -290,10 +368,11 @@ SIZES = {
     "study": Sizes(base=_STUDY, tuned="bfloat16"),
     "full": Sizes(base=_STUDY.replace(precision="bfloat16", device="cuda", steps=4000, evaluations=40, size=128,
                                       width=32),
-                  long=16000, seeds=tuple(range(100, 150)), long_seeds=tuple(range(100, 120))),
+                  long=16000, seeds=tuple(range(100, 150)), long_seeds=tuple(range(100, 120)), wide=4,
+                  wide_steps=4, wide_seeds=tuple(range(100, 105))),
     "tiny": Sizes(base=_STUDY.replace(form="eager", steps=4, evaluations=2), long=8, trials=4,
                   finalists=1, choosing=(2000,), pilot=(3000, 3001), seeds=(100, 101), few=(100, 101),
-                  long_seeds=(100, 101), rates=(1e-3, 1e-2)),
+                  long_seeds=(100, 101), wide_steps=2, wide_seeds=(100,), rates=(1.0, 3.0)),
 }
 
 

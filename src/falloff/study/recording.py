@@ -130,7 +130,8 @@ def fill(tables: Tables, stage: Stage, keys: Sequence[str], store: Store, label:
 
 
 def _arm(one: Planned, short: str) -> dict[str, Any]:
-    return {"key": short, "arm": one.arm, "role": one.role, "trial": one.trial, "seed": one.run.seed}
+    arm = {"key": short, "arm": one.arm, "role": one.role, "trial": one.trial, "seed": one.run.seed}
+    return arm | ({"decoder": one.decoder} if one.decoder else {})
 
 
 def known(name: str, profile: str, base: Run) -> Tables:

@@ -16,9 +16,10 @@ from filelock import FileLock
 from scipy import stats
 
 from falloff import measures, sets
+from falloff.machine import resolve_precision
 from falloff.project import commit, project_root, written
 from falloff.run import Run
-from falloff.study import claims, recording
+from falloff.study import claims, recording, store
 from falloff.study.experiments import EXPERIMENTS, Planned
 from falloff.study.store import Measuring, Store
 from falloff.study.tables import Tables
@@ -40,6 +41,8 @@ def verify(profile: str = "study", *, everything: bool = False, device: str | No
     standard deviation s of seeds is pooled over the arms of the experiment, with :math:`\\nu` degrees of freedom.
     Student's quantile is that at which 95 of 100 verifications that change nothing but the seeds call no run different:
     metrics and runs share the level (Bonferroni).
+
+    A run in bfloat16 is replayed in float32 by a processor that has no bfloat16 of its own.
 
     A claim is judged again with the replayed runs in place of the recorded ones. It is "within seed noise" as long as
     the interval that decides it overlaps with the recorded one, and "different" beyond; also when the manifest's
@@ -127,13 +130,15 @@ def is_here(run: Run) -> bool:
 
 
 def _on(run: Run, device: str | None) -> Run:
-    return run if device is None else run.replace(device=device)
+    """The run as it is replayed: on a device, and in bfloat16 only where that is computed natively."""
+    run = run if device is None else run.replace(device=device)
+    return run if run.precision == "float32" else run.replace(precision=resolve_precision("auto", run.device))
 
 
 def _again(tables: Tables, arms: Sequence[Mapping[str, Any]], device: str | None, store: Store) -> Tables:
     """The tables of some runs, trained here."""
     fresh = Tables(tables.base)
-    stage = [Planned(arm["arm"], arm["role"], _on(tables.run(arm["key"]), device), _asked(tables, arm["key"]))
+    stage = [Planned(arm["arm"], arm["role"], _on(tables.run(arm["key"]), device), _asked(tables, arm))
              for arm in arms]
     for _ in recording.fill(fresh, stage, [arm["key"] for arm in arms], store, "replays"):
         pass
@@ -141,13 +146,15 @@ def _again(tables: Tables, arms: Sequence[Mapping[str, Any]], device: str | None
     return fresh
 
 
-def _asked(tables: Tables, key: str) -> tuple[Measuring, ...]:
-    """What was measured of a run on the splits, with the system's own decoder: lists of numbers are left out."""
-    found = tables.numbers.get(key, {})  # none of a run that diverged
-    reference = "choosing" if "choosing" in found else "val"
-    return tuple(Measuring(split=title, threshold="own" if title == reference else "validation", reference=reference,
-                           metrics=tuple(name for name in numbers if name != "by"))
-                 for title, numbers in found.items() if " " not in title)
+def _asked(tables: Tables, arm: Mapping[str, Any]) -> tuple[Measuring, ...]:
+    """What was measured of an arm's run on the splits, with the arm's decoder: lists of numbers are left out."""
+    found = tables.numbers.get(arm["key"], {})  # none of a run that diverged
+    reading = arm.get("decoder") or ""
+    mine = {title.partition(" ")[0]: numbers for title, numbers in found.items() if title.partition(" ")[2] == reading}
+    reference = "choosing" if "choosing" in mine or reading else "val"
+    return tuple(Measuring(split=split, threshold="own" if split == reference else "validation", reference=reference,
+                           metrics=tuple(name for name in numbers if name != "by"), decoder=store.options(reading))
+                 for split, numbers in mine.items())
 
 
 def _row(name: str, arm: Mapping[str, Any], old: Mapping[str, Any], new: Mapping[str, Any], word: str

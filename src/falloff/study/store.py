@@ -28,6 +28,7 @@ from falloff.project import clear, commit, project_root, written
 from falloff.recipe import Recipe
 from falloff.run import Option, Run
 from falloff.study.progress import PREFIX
+from falloff.suppression import between_classes
 from falloff.systems import Outputs, System, Task
 from falloff.training import Record, train
 
@@ -98,7 +99,8 @@ class Measuring:
     Args:
         split: of the run's data set.
         metrics: by name, :data:`falloff.measures.STANDARD` by default.
-        decoder: options of the system's decoder in place of its own.
+        decoder: options of the system's decoder in place of its own; and ``apart``, pixels: how near to a better
+            prediction, of whatever class, one is left out.
         threshold: the score from which a prediction counts where a metric needs one: the best on validation images with
             the same decoder, the best on the split itself ("own"), or a number. Recalibrations are fitted on validation
             images, and are NaN there and with "own".
@@ -121,9 +123,14 @@ class Measuring:
         return _digest({"split": self.split, "decoder": dict(self.decoder), "threshold": threshold})
 
     @property
+    def reading(self) -> str:
+        """The decoder in words, empty where it is the system's own: see :func:`options`."""
+        return " ".join(f"{option}={value}" for option, value in sorted(self.decoder.items()))
+
+    @property
     def title(self) -> str:
         """What it is called in a table: the split, and the decoder where that is not the system's own."""
-        return " ".join([self.split, *(f"{option}={value}" for option, value in sorted(self.decoder.items()))])
+        return f"{self.split} {self.reading}".strip()
 
     @property
     def code(self) -> str:
@@ -134,6 +141,15 @@ class Measuring:
         """The metrics that are not among some stored numbers, or were computed by other code."""
         known = numbers["code"] if numbers else {}
         return [name for name in self.metrics if known.get(name) != _metric_code(name)]
+
+
+def options(reading: str) -> dict[str, Option]:
+    """The options of a decoder that :attr:`Measuring.reading` tells in words."""
+    found: dict[str, Option] = {}
+    for word in reading.split():
+        option, _, value = word.partition("=")
+        found[option] = json.loads(value) if value[0] in "-.0123456789" else value
+    return found
 
 
 VALIDATION, FINAL = Measuring(split="val", threshold="own"), Measuring()
@@ -291,7 +307,11 @@ class Entry:
             dataset, system = data.load(run.dataset, asked.split, run.size), record.system().to(run.device)
             splits[asked.split] = dataset, system, training.outputs(system, dataset, run)
         dataset, system, outputs = splits[asked.split]
-        said = training.read(system, dataset, outputs, **asked.decoder)
+        decoder = dict(asked.decoder)
+        apart = decoder.pop("apart", None)
+        said = training.read(system, dataset, outputs, **decoder)
+        if apart is not None:
+            said = replace(said, points=between_classes(said.points, apart))  # type: ignore[arg-type]
         alone = asked.split == asked.reference or asked.threshold == "own"
         refer = None if alone else functools.partial(self._said, record, replace(asked, split=asked.reference), splits)
         given = None if isinstance(asked.threshold, str) else asked.threshold

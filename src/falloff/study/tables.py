@@ -22,7 +22,7 @@ from falloff.study.store import Measuring
 
 KEY = 12  # characters of a run's key that the tables have
 DIGITS = 6  # of a recorded number
-ARM = ("key", "arm", "role", "trial", "seed")
+ARM = ("key", "arm", "role", "trial", "seed", "decoder")
 FILES = ("runs.csv", "numbers.csv", "curves.csv", "pictures.npz")
 
 
@@ -37,8 +37,8 @@ class Tables:
         numbers: by key, then by the name of what was measured (its split and decoder): ``by``, the digest of the code
             that measured, and the metrics.
         curves: by key, a row for each evaluation along the way.
-        pictures: by key, then by metric, what is a list of numbers.
-        arms: which run has which ``arm``, ``role`` and ``trial``, in the order of the plan.
+        pictures: by key, then by metric (and decoder, where that is not the system's own), what is a list of numbers.
+        arms: which run has which ``arm``, ``role``, ``trial`` and ``decoder``, in the order of the plan.
         where: the machine, versions and data of the run that came last.
     """
 
@@ -70,8 +70,8 @@ class Tables:
     def frame(self, arms: Iterable[Mapping[str, Any]] | None = None) -> pd.DataFrame:
         """One row for each of some arms' runs, or of all: the fields of the run, and what was measured of it.
 
-        What was measured on the pictures for choosing is called ``val_...``; of what was measured with other options of
-        the decoder there is nothing: :meth:`measured` has it.
+        What was measured on the pictures for choosing is called ``val_...``; what was measured with another decoder
+        than the arm's is left out: :meth:`measured` has it.
         """
         rows = []
         for arm in self.arms if arms is None else arms:
@@ -79,8 +79,9 @@ class Tables:
             row = self.run(key).describe() | dict(arm) | {
                 name: self.runs[key].get(name) for name in ("failure", "seconds", "code")}
             for title, found in self.numbers.get(key, {}).items():
-                prefix = {"choosing": "val_", "val": "val_"}.get(title, None if " " in title else "")
-                if prefix is not None:
+                split, _, reading = title.partition(" ")
+                if reading == (arm.get("decoder") or ""):
+                    prefix = "val_" if split in ("choosing", "val") else ""
                     row |= {prefix + metric: value for metric, value in found.items() if metric != "by"}
             rows.append(row | measures.along(self.curves.get(key, []), measures.METRICS))
         return pd.DataFrame(rows)
@@ -89,7 +90,7 @@ class Tables:
         """What claims are judged on: the runs that are reported, and their metrics that are known of each picture."""
         known: dict[str, np.ndarray] = {}
         for name in (one for one in measures.PICTURES if one.endswith(measures.BY_PICTURE)):
-            lists = [self.pictures.get(arm["key"], {}).get(name) for arm in self.reported]
+            lists = [self.pictures.get(arm["key"], {}).get(_listed(name, arm.get("decoder"))) for arm in self.reported]
             lengths = {len(one) for one in lists if one is not None}
             if len(lengths) == 1:
                 unknown = np.full(lengths.pop(), math.nan)
@@ -131,8 +132,8 @@ class Tables:
         self.numbers[key] = self.numbers.get(key, {}) | {
             title: {metric: rounded(value) for metric, value in numbers.items() if not isinstance(value, list)}
             for title, numbers in found.items()}
-        lists = {metric: value for numbers in found.values() for metric, value in numbers.items()
-                 if isinstance(value, list)}
+        lists = {_listed(metric, title.partition(" ")[2]): value for title, numbers in found.items()
+                 for metric, value in numbers.items() if isinstance(value, list)}
         if lists:
             self.pictures[key] = self.pictures.get(key, {}) | {
                 metric: np.asarray(value, np.float16) for metric, value in lists.items()}
@@ -183,6 +184,8 @@ class Tables:
         tables = cls(base)
         for row in runs:
             arm = {name: row.pop(name, None) for name in ARM}
+            if arm["decoder"] is None:
+                del arm["decoder"]
             arm["trial"] = None if arm["trial"] is None else int(arm["trial"])  # a column with gaps holds floats
             tables.arms.append(arm)
             tables.runs[arm["key"]] = row
@@ -201,6 +204,11 @@ class Tables:
 def rounded(value: Any) -> Any:
     """A number as it is recorded."""
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) and math.isfinite(value) else value
+
+
+def _listed(metric: str, reading: str | None) -> str:
+    """What a list of numbers is called, as read by a decoder."""
+    return f"{metric} {reading or ''}".strip()
 
 
 def _file(path: Path, name: str) -> Path:

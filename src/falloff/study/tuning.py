@@ -149,6 +149,13 @@ def chosen(table: pd.DataFrame, loss: str, steps: int, criterion: str = CRITERIA
     return _choice(table, loss, int(score(again, criterion).index[0]))
 
 
+def leaders(table: pd.DataFrame, steps: int, count: int) -> list[str]:
+    """The losses whose choices are best on the pictures for choosing by their fresh seeds, the best first."""
+    again = table[table["role"] == f"again, {steps} steps"]
+    best = {loss: float(score(again[again["arm"] == loss]).iloc[0]) for loss in SPACES}
+    return sorted(best, key=best.__getitem__, reverse=True)[:count]
+
+
 def winner(table: pd.DataFrame, loss: str, half: int) -> Choice:
     """The best of every other trial: what a tuning of half the size would have chosen, ``half`` being 0 or 1."""
     mine = table[(table["arm"] == loss) & table["role"].str.startswith("block") & (table["trial"] % 2 == half)]
