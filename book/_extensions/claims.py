@@ -14,7 +14,6 @@ from sphinx.util.docutils import SphinxDirective
 
 from falloff.study import claims, recording
 from falloff.study.claims import Claim, Judgement
-from falloff.study.evidence import Evidence
 from falloff.study.replay import counted
 from falloff.study.statistics import Interval
 
@@ -40,7 +39,8 @@ def page(claims_: Mapping[str, Claim], profile: str = "study") -> list[str]:
     lines = ["```{list-table} Each claim, the verdict so far, and the numbers that decide it.", ":name: tab-claims",
              ":header-rows: 1", ":class: claims", "",
              "* - ", "  - Claim", "  - Verdict", "  - Decided by", "  - Replayed"]
-    recorded = {name: _evidence(name, profile) for name in {claim.experiment for claim in claims_.values()} if name}
+    recorded = {name: recording.evidence(name, profile)
+                for name in {claim.experiment for claim in claims_.values()} if name}
     for claim in claims_.values():
         judged = claim.judge() if claim.experiment is None else None
         if claim.experiment and (known := recorded[claim.experiment]) is not None:
@@ -51,15 +51,6 @@ def page(claims_: Mapping[str, Claim], profile: str = "study") -> list[str]:
         lines += [("* - " if place == 0 else "  - ") + cell for place, cell in enumerate(cells)]
     return [*lines, "```", "", _last(replay), "", "```{rubric} What was fixed before", "```", "",
             *_before(claims_)]
-
-
-def _evidence(name: str, profile: str) -> Evidence | None:
-    """What is recorded of an experiment; None until it is recorded to its end."""
-    path = recording.folder(profile) / f"{name}.json"
-    if not path.exists():
-        return None
-    manifest, tables = recording.read(path)
-    return tables.evidence() if manifest["complete"] else None
 
 
 def _verdict(claim: Claim, judged: Judgement | None, profile: str) -> tuple[str, str]:

@@ -12,8 +12,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from falloff import measures
-from falloff.plots import TITLE
+from falloff import measures, plots
 from falloff.study import recording, tuning
 from falloff.study.experiments import EXPERIMENTS, SIZES
 from falloff.study.statistics import interval
@@ -62,11 +61,11 @@ def _table(name: str, profile: str, manifest: dict[str, Any], tables: Tables) ->
         rows = list(_choices(manifest, table))
     elif len(reported):
         words = "fresh pictures, mean and 95 % interval over seeds"
-        rows = [[_title(arm), len(group), *(interval(group[metric.name]) for metric in metrics)]
+        rows = [[plots.arm(arm), len(group), *(interval(group[metric.name]) for metric in metrics)]
                 for arm, group in reported.groupby("arm", sort=False)]
     else:
         words = "pictures for choosing, mean and SD over runs"
-        rows = [[_title(arm), len(group), *(_spread(group[f"val_{metric.name}"]) for metric in metrics)]
+        rows = [[plots.arm(arm), len(group), *(_spread(group[f"val_{metric.name}"]) for metric in metrics)]
                 for arm, group in table.groupby("arm", sort=False)]
     yield f"```{{list-table}} {manifest['question']} Profile {profile}: {words}."
     yield from (f":name: tab-recorded-{profile}-{name}", ":header-rows: 1", "")
@@ -83,7 +82,7 @@ def _choices(manifest: dict[str, Any], table: pd.DataFrame) -> Iterator[Sequence
             again = table[(table["arm"] == loss) & (table["role"] == f"again, {steps} steps")]
             on = ", ".join(f"{_axis(axis)} {value:g}" for axis, value in one.on.items())
             edge = ", ".join(map(_axis, one.at_edge)) or "–"
-            yield _title(loss), steps, on, edge, f"{tuning.score(again)[one.trial]:.3f}"
+            yield plots.arm(loss), steps, on, edge, f"{tuning.score(again)[one.trial]:.3f}"
 
 
 def _source(path: Path, manifest: dict[str, Any], tables: Tables) -> str:
@@ -108,12 +107,6 @@ def _spread(values: pd.Series) -> str:
     if math.isnan(mean):
         return "undefined"
     return f"{mean:.3f}" if math.isnan(deviation) else f"{mean:.3f} (SD {deviation:.3f})"
-
-
-def _title(arm: str) -> str:
-    """An arm in the book's words: "distance-aware, beta 1" begins with a loss."""
-    loss, *rest = arm.split(", ")
-    return ", ".join([TITLE.get(loss, loss), *rest])
 
 
 def _axis(name: str) -> str:

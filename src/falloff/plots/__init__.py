@@ -2,9 +2,9 @@
 
 from falloff.plots.draw import curve, dots, matrix, score_map
 from falloff.plots.show import claim, figure, number, table
-from falloff.plots.style import COLOR, INK, MARKER, MUTED, PAPER, TITLE, axes, label_ends, looks, new
+from falloff.plots.style import COLOR, INK, MARKER, MUTED, PAPER, TITLE, arm, axes, label_ends, looks, new
 
 __all__ = [
-    "COLOR", "INK", "MARKER", "MUTED", "PAPER", "TITLE", "axes", "claim", "curve", "dots", "figure", "label_ends",
-    "looks", "matrix", "new", "number", "score_map", "table",
+    "COLOR", "INK", "MARKER", "MUTED", "PAPER", "TITLE", "arm", "axes", "claim", "curve", "dots", "figure",
+    "label_ends", "looks", "matrix", "new", "number", "score_map", "table",
 ]

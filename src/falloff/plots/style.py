@@ -76,6 +76,12 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+def arm(name: str) -> str:
+    """An arm of an experiment in the book's words: "bce, bias 0" begins with a loss, which gets its title."""
+    loss, *rest = name.split(", ")
+    return ", ".join([TITLE.get(loss, loss), *rest])
+
+
 def new(rows: int = 1, columns: int = 1, *, height: float = 3.2, **options: Any) -> tuple[Figure, np.ndarray | Axes]:
     """A figure of the book's width with its axes, as ``plt.subplots`` returns them.
 

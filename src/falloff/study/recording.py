@@ -21,6 +21,7 @@ from falloff import profiles
 from falloff.project import commit, project_root, written
 from falloff.run import Run
 from falloff.study import claims, engine, experiments
+from falloff.study.evidence import Evidence
 from falloff.study.experiments import EXPERIMENTS, Planned, Sizes, Stage, settings
 from falloff.study.store import Measuring, Store, identity, key
 from falloff.study.tables import KEY, Tables
@@ -172,6 +173,19 @@ def recorded(name: str, profile: str = "study", kind: str = "data") -> pd.DataFr
         raise ValueError(f"{name!r} is not recorded{' to its end' if tables else ''} for profile {profile!r}: "
                          f"make record EXPERIMENT={name} PROFILE={profile} does it")
     return tables.frame()
+
+
+def evidence(name: str, profile: str = "study") -> Evidence | None:
+    """What the committed tables of an experiment are judged on; None until it is recorded to its end.
+
+    Raises:
+        ValueError: no such profile, or the tables are damaged.
+    """
+    path = folder(profile) / f"{name}.json"
+    if not path.exists():
+        return None
+    manifest, tables = read(path)
+    return tables.evidence() if manifest["complete"] else None
 
 
 def read(path: Path) -> tuple[dict[str, Any], Tables]:
