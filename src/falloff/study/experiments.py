@@ -19,9 +19,9 @@ from falloff.study.store import Measuring
 # The splits of the record: a choice is made on pictures that none is trained on, and what is reported is read from
 # pictures that nobody looked at before the choices were made.
 CHOOSING = Measuring(split="choosing", metrics=("ap_tuned", "ap_1", "ap", "pck_mean"), threshold="own")
-FRESH = Measuring(split="fresh", metrics=(*measures.STUDY, "ap_by_picture"), reference="choosing")
+FRESH = Measuring(split="fresh", metrics=measures.STUDY, reference="choosing")
+BY_PICTURE = Measuring(split="fresh", metrics=(*measures.STUDY, "ap_by_picture"), reference="choosing")
 EVERYTHING = Measuring(split="fresh", metrics=(*measures.STUDY, *measures.PICTURES), reference="choosing")
-FINAL = (CHOOSING, FRESH)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +180,7 @@ def longer(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
         arms = {loss: ("reported", anew)}
         if carried.trial != anew.trial:
             arms[f"{loss}, carried"] = "carried", carried
-        stage += [Planned(arm, role, tuning.of(base, loss, choice.on, seed), FINAL, choice.trial)
+        stage += [Planned(arm, role, tuning.of(base, loss, choice.on, seed), (CHOOSING, BY_PICTURE), choice.trial)
                   for arm, (role, choice) in arms.items() for seed in sizes.long_seeds]
     yield stage
 
@@ -193,9 +193,9 @@ def choices(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
         others = {f"{loss}, winner of half {half + 1}": tuning.winner(tuned, loss, half) for half in range(2)}
         others |= {f"{loss}, chosen by {criterion}": choice for criterion in tuning.CRITERIA[1:]
                    if (choice := _choice(sizes, tuned, loss, criterion)).trial != own.trial}
-        stage += [Planned(arm, arm.removeprefix(f"{loss}, "), tuning.of(sizes.base, loss, choice.on, seed), FINAL,
-                          choice.trial) for arm, choice in others.items() for seed in _half(sizes)]
-        stage += [Planned(f"{loss}, defaults", "defaults", sizes.base.replace(loss=loss, seed=seed), FINAL)
+        stage += [Planned(arm, arm.removeprefix(f"{loss}, "), tuning.of(sizes.base, loss, choice.on, seed),
+                          (CHOOSING, FRESH), choice.trial) for arm, choice in others.items() for seed in _half(sizes)]
+        stage += [Planned(f"{loss}, defaults", "defaults", sizes.base.replace(loss=loss, seed=seed), (CHOOSING, FRESH))
                   for seed in _half(sizes)]
     yield stage
 
@@ -260,7 +260,7 @@ def density(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     usual = counts[len(counts) // 2]
     seen = {f"{loss}, points {count}, as many seen": lengthened(run, round(run.steps * usual / count))
             for loss in DENSE for count in counts if count != usual for run in [cells[f"{loss}, points {count}"]]}
-    yield _reported(sizes, cells | seen)
+    yield _reported(sizes, cells | seen, BY_PICTURE)
 
 
 LABELLED = ("bce", "focal", "soft-bce", "mse", "distance-aware")
@@ -289,7 +289,7 @@ def wider(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     """The three losses that lead on the pictures for choosing once more, on larger nets and over more steps."""
     base = lengthened(sizes.base, sizes.wide_steps * sizes.base.steps).replace(width=sizes.wide * sizes.base.width)
     leaders = tuning.leaders(tuned, sizes.long, 3)
-    yield [Planned(loss, "reported", tuning.of(base, loss, choice.on, seed), FINAL, choice.trial)
+    yield [Planned(loss, "reported", tuning.of(base, loss, choice.on, seed), (CHOOSING, BY_PICTURE), choice.trial)
            for loss in leaders for choice in [_choice(sizes, tuned, loss, steps=sizes.long)]
            for seed in sizes.wide_seeds]
 
@@ -322,9 +322,9 @@ def _at_its_rate(
     return {arm: runs[int(tuning.score(found[found["arm"] == arm]).index[0])] for arm, runs in tried.items()}
 
 
-def _reported(sizes: Sizes, cells: Mapping[str, Run]) -> Stage:
+def _reported(sizes: Sizes, cells: Mapping[str, Run], asked: Measuring = FRESH) -> Stage:
     """Some seeds of each cell."""
-    return [Planned(arm, "reported", run.replace(seed=seed), FINAL)
+    return [Planned(arm, "reported", run.replace(seed=seed), (CHOOSING, asked))
             for arm, run in cells.items() for seed in sizes.few]
 
 
