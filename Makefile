@@ -48,7 +48,7 @@ record: $(READY)  ## record the study in runs/recorded: make record EXPERIMENT=t
 	$(BIN)/falloff record --profile $(PROFILE) $(if $(DEVICE),--device $(DEVICE)) $(if $(DRY),--dry) $(if $(PUBLISH),--publish) $(EXPERIMENT)
 
 verify: $(READY)  ## train a sample of the recorded runs again and compare; ALL=1 for all of them
-	$(BIN)/falloff verify --profile $(PROFILE) $(if $(DEVICE),--device $(DEVICE)) $(if $(ALL),--all)
+	$(BIN)/falloff verify --profile $(PROFILE) $(if $(DEVICE),--device $(DEVICE)) $(if $(ALL),--all) $(if $(EXACT),--exact)
 
 serve: $(READY)  ## serve the built book on http://127.0.0.1:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def page(claims_: Mapping[str, Claim], profile: str = "study") -> list[str]:
     """The lines of the page, in Markdown, by the recorded tables of a profile."""
     replay = _replay(recording.folder(profile) / "verified.json")
     lines = ["```{list-table} Each claim, the verdict so far, and the numbers that decide it.", ":name: tab-claims",
-             ":header-rows: 1", ":class: claims", "",
+             ":header-rows: 1", ":class: claims", ":widths: 5 21 13 48 13", "",
              "* - ", "  - Claim", "  - Verdict", "  - Decided by", "  - Replayed"]
     recorded = {name: recording.evidence(name, profile)
                 for name in {claim.experiment for claim in claims_.values()} if name}
@@ -48,23 +48,32 @@ def page(claims_: Mapping[str, Claim], profile: str = "study") -> list[str]:
         again = (replay or {"claims": {}})["claims"].get(claim.name)
         cells = (claim.name, claim.claim, *_verdict(claim, judged, profile),
                  _replayed(again) if again and judged else "–")
-        lines += [("* - " if place == 0 else "  - ") + cell for place, cell in enumerate(cells)]
+        for place, cell in enumerate(cells):
+            first, *more = cell.split("\n")
+            lines += [("* - " if place == 0 else "  - ") + first, *("    " + line for line in more)]
     return [*lines, "```", "", _last(replay), "", "```{rubric} What was fixed before", "```", "",
             *_before(claims_)]
 
 
 def _verdict(claim: Claim, judged: Judgement | None, profile: str) -> tuple[str, str]:
     """A claim's verdict, and what it rests on or waits for."""
-    asked = "; ".join(criterion.in_words() for criterion in claim.criteria)
     link = "" if claim.chapter is None else f" [Chapter {int(claim.chapter[:2])}](../notebooks/{claim.chapter})"
+    asked = [criterion.in_words() for criterion in claim.criteria]
     if judged is None:
-        return NOT_YET, f"{asked}. Experiment `{claim.experiment}`.{link}"
-    numbers = ", ".join(shown(effect) for effect in judged.effects)
-    basis = "by the formula"
+        return NOT_YET, _listed(asked, f"Experiment `{claim.experiment}`.{link}")
+    basis = "By the formula"
     if claim.experiment:
         seeds = max(effect.count for effect in judged.effects)
-        basis = f"experiment `{claim.experiment}`, {seeds} seeds, profile {profile}{needed(judged)}"
-    return f"**{judged.verdict}**", f"{asked}: {numbers} ({basis}).{link}"
+        basis = f"Experiment `{claim.experiment}`, {seeds} seeds, profile {profile}{needed(judged)}"
+    found = [f"{words}: **{shown(effect)}**" for words, effect in zip(asked, judged.effects, strict=True)]
+    return f"**{judged.verdict}**", _listed(found, f"{basis}.{link}")
+
+
+def _listed(asked: Sequence[str], basis: str) -> str:
+    """What must hold, a line for each of several, and what it rests on."""
+    if len(asked) == 1:
+        return f"{asked[0]}. {basis}"
+    return "\n".join(["All of these:", "", *(f"- {one}" for one in asked), "", basis])
 
 
 def needed(judged: Judgement) -> str:

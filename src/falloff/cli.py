@@ -138,7 +138,7 @@ def _verify(given: argparse.Namespace) -> int:
 
     from falloff.study import claims, replay
 
-    found = replay.verify(given.profile, everything=given.all, device=given.device)
+    found = replay.verify(given.profile, everything=given.all, device=given.device, exact=given.exact)
     rows = pd.DataFrame(found["runs"])
     _say(rows.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     known = claims.load()
@@ -209,6 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     again = with_profile(verb("verify", _verify, "train recorded runs again and compare"), "study")
     again.add_argument("--device", help="instead of the one that a run was recorded on")
     again.add_argument("--all", action="store_true", help="every run instead of a sample")
+    again.add_argument("--exact", action="store_true", help="bfloat16 where the processor has none, too: slow")
     verbs.add_parser("execute", help=argparse.SUPPRESS).add_argument("job")
     verbs.choices["execute"].set_defaults(do=_execute)
     return parser

@@ -42,8 +42,18 @@ def test_a_claim_is_judged_on_what_was_recorded_and_waits_for_what_was_not(exten
     asked, verdict, basis, again = found["C2"]
     assert (asked, verdict, again) == ("Hardly any points are found.", "**supported**", "–")
     assert basis.startswith("AP, which must lie below 9: ")
-    assert "(experiment `pair`, 3 seeds, profile tiny)" in basis and basis.endswith("[Chapter 1](../notebooks/01_one)")
+    assert "Experiment `pair`, 3 seeds, profile tiny." in basis and basis.endswith("[Chapter 1](../notebooks/01_one)")
     assert found["C4"][1:] == ["not recorded yet", "AP, which must lie above 0. Experiment `later`.", "–"]
+
+
+def test_each_of_several_criteria_has_a_line_with_its_number(extension, copied):
+    entries = json.loads(json.dumps(CLAIMS))
+    entries["C2"]["decided_by"] *= 2
+    (copied.parents[2] / "claims.yml").write_text(yaml.safe_dump(entries))
+    found, _ = rows(extension, without_formula())
+    first, *lines, last = filter(None, (line.strip() for line in found["C2"][2].splitlines()))
+    assert first == "All of these:" and last.startswith("Experiment `pair`, 3 seeds")
+    assert len(lines) == 2 and all(line.startswith("- AP, which must lie below 9: **") for line in lines)
 
 
 def test_a_recording_that_is_not_at_its_end_judges_nothing(extension, copied):
@@ -55,7 +65,7 @@ def test_a_recording_that_is_not_at_its_end_judges_nothing(extension, copied):
 def test_a_claim_of_a_formula_is_judged_by_it(extension, copied, monkeypatch):
     monkeypatch.setenv("FALLOFF_ROOT", str(ROOT))
     found, _ = rows(extension, {"C1": claims.load()["C1"]})
-    assert found["C1"][1] == "**supported**" and "(by the formula)" in found["C1"][2]
+    assert found["C1"][1] == "**supported**" and "By the formula." in found["C1"][2]
 
 
 def test_what_was_fixed_before_is_said_of_every_claim_that_has_it(extension, copied):

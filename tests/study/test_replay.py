@@ -8,10 +8,12 @@ import signal
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from recordings import CHOOSING, CLAIMS, COUNT, LATE, add, bytes_of, edit, table, use
 
 from falloff import cli
+from falloff.run import Run
 from falloff.study import claims, recording, replay
 from falloff.study.claims import Judgement
 from falloff.study.experiments import Experiment, Planned
@@ -192,6 +194,14 @@ def test_a_threshold_is_chosen_again_where_it_was(copied, monkeypatch):
         ("choosing", "own", "choosing", ("ap",)), ("fresh", "validation", "choosing", ("f1",))]
     assert replay._asked(tables, arm | {"decoder": "refine=parabola"}) == (
         Measuring(split="fresh", reference="choosing", metrics=("recall",), decoder={"refine": "parabola"}),)
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_bfloat16_is_replayed_where_the_processor_has_it_or_it_is_asked_for(monkeypatch, native):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    half, whole = (Run(precision=precision) for precision in ("bfloat16", "float32"))
+    assert replay._on(half, None, False) == (half if native else whole)
+    assert replay._on(half, "cpu", True) == half and replay._on(whole, None, False) == whole
 
 
 # Adoption.

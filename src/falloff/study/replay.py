@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 WORDS = ("identical", "within tolerance", "within seed noise", "different")
 
 
-def verify(profile: str = "study", *, everything: bool = False, device: str | None = None) -> dict[str, Any]:
+def verify(profile: str = "study", *, everything: bool = False, device: str | None = None, exact: bool = False
+           ) -> dict[str, Any]:
     """Train recorded runs again and say how what comes out compares with what was recorded.
 
     A run is "identical" when every number of it is; "within tolerance" when each differs by no more than the metric
@@ -42,8 +43,6 @@ def verify(profile: str = "study", *, everything: bool = False, device: str | No
     Student's quantile is that at which 95 of 100 verifications that change nothing but the seeds call no run different:
     metrics and runs share the level (Bonferroni).
 
-    A run in bfloat16 is replayed in float32 by a processor that has no bfloat16 of its own.
-
     A claim is judged again with the replayed runs in place of the recorded ones. It is "within seed noise" as long as
     the interval that decides it overlaps with the recorded one, and "different" beyond; also when the manifest's
     verdict is not that of its tables, or something else decides it by now.
@@ -54,6 +53,8 @@ def verify(profile: str = "study", *, everything: bool = False, device: str | No
         profile: whose tables are replayed.
         everything: all runs; else the shortest of each experiment, and one of each arm that a claim rests on.
         device: instead of the one that a run was recorded on.
+        exact: replay in bfloat16 what was recorded so, even by a processor that has no bfloat16 of its own and takes
+            many times as long for it; else that replays it in float32.
 
     Returns:
         What is written to ``verified.json`` beside the tables: date, machine, versions, ``runs`` (one row each, with
@@ -81,7 +82,7 @@ def verify(profile: str = "study", *, everything: bool = False, device: str | No
             here = [arm for arm in samples[name] if is_here(tables.run(arm["key"]))]
             rows += [_row(name, arm, {}, {}, "not replayable without the set") for arm in samples[name]
                      if arm not in here]
-            fresh = _again(tables, here, device, Store(home))
+            fresh = _again(tables, here, device, exact, Store(home))
             where = fresh.where or where
             noise = seed_noise(tables.frame(), count)
             pairs = list(zip(tables.frame(here).to_dict("records"), fresh.frame(here).to_dict("records"), strict=True))
@@ -129,16 +130,18 @@ def is_here(run: Run) -> bool:
     return True
 
 
-def _on(run: Run, device: str | None) -> Run:
-    """The run as it is replayed: on a device, and in bfloat16 only where that is computed natively."""
+def _on(run: Run, device: str | None, exact: bool) -> Run:
+    """The run as it is replayed: on a device, and in bfloat16 only where that is computed natively or asked for."""
     run = run if device is None else run.replace(device=device)
-    return run if run.precision == "float32" else run.replace(precision=resolve_precision("auto", run.device))
+    return run if exact or run.precision == "float32" else run.replace(precision=resolve_precision("auto", run.device))
 
 
-def _again(tables: Tables, arms: Sequence[Mapping[str, Any]], device: str | None, store: Store) -> Tables:
+def _again(
+    tables: Tables, arms: Sequence[Mapping[str, Any]], device: str | None, exact: bool, store: Store
+) -> Tables:
     """The tables of some runs, trained here."""
     fresh = Tables(tables.base)
-    stage = [Planned(arm["arm"], arm["role"], _on(tables.run(arm["key"]), device), _asked(tables, arm))
+    stage = [Planned(arm["arm"], arm["role"], _on(tables.run(arm["key"]), device, exact), _asked(tables, arm))
              for arm in arms]
     for _ in recording.fill(fresh, stage, [arm["key"] for arm in arms], store, "replays"):
         pass
