@@ -9,7 +9,7 @@ from matching_cases import SEEDS, labelled, random_case, scored
 
 from falloff import measures, metrics
 from falloff.data import Dataset
-from falloff.measures import METRICS, PICTURES, STANDARD, STUDY, Measured, Metric, along, get, measure
+from falloff.measures import DENSE, METRICS, PICTURES, STANDARD, STUDY, Measured, Metric, along, get, measure
 from falloff.points import Points
 
 
@@ -128,7 +128,7 @@ def test_what_computes_a_metric_names_its_file():
     files = {metric.of.__module__ for metric in METRICS.values()}  # not base, which all share
     assert files >= {f"falloff.measures.{name}" for name in (
         "points", "maps", "calibration", "keypoints", "curves", "classes", "forecasts", "layers", "localisation",
-        "pictures")}
+        "pictures", "pixels")}
     assert not files & {"falloff.measures.base", "falloff.measures"}
 
 
@@ -170,8 +170,11 @@ def test_what_lies_beside_pictures_changes_no_number():
 def test_what_is_measured_of_every_run_and_of_the_record_is_named():
     assert STANDARD == ("ap", "ap_worst_class", "ap_1", "ap_4", "f1", "threshold", "error", "score_at_points",
                         "score_elsewhere", "class_accuracy", "presence_auroc", "calibration_error", "pck")
-    assert set(STANDARD) < set(STUDY) and {*STUDY, *PICTURES, "steps_to_ap", "steps_to_ap_held"} == METRICS.keys()
+    beside = {"steps_to_ap", "steps_to_ap_held", *DENSE}
+    assert set(STANDARD) < set(STUDY) and {*STUDY, *PICTURES, *beside} == METRICS.keys()
     assert all(get(name).per is None for name in STUDY) and all(get(name).per for name in PICTURES)
+    assert DENSE == ("pixel_ap", "pixel_ap_by_picture") and not {*DENSE} & {*STUDY, *PICTURES}
+    assert [(get(name).per, get(name).needs_maps) for name in DENSE] == [(None, True), ("picture", True)]
 
 
 def test_the_numbers_of_the_record_worked_by_hand():
@@ -332,3 +335,17 @@ def test_every_metric_is_defined_where_nothing_is_said():
         assert found["presence_brier"] == pytest.approx(1 / 6)
         assert found["presence_brier_platt"] == pytest.approx(5 / 36)
         assert found["count_error"] == pytest.approx(1 / 6) and found["pixel_ratio"] == 0
+
+
+def test_pixels_are_ranked_in_the_pixels_of_the_maps_that_count():
+    maps = torch.zeros(2, 1, 2, 2)
+    maps[0, 0], maps[1, 0] = torch.tensor([[0.9, 0.4], [0.6, 0.5]]), torch.tensor([[0.7, 0.1], [0.8, 0.2]])
+    truth = labelled([(1.0, 1.0, 0), (2.9, 3.0, 0), (0.2, 0.4, 0)], [(0.0, 0.0, 0)])  # at stride 2
+    assert measure(Said(scored([], []), maps, stride=2), Split(truth), DENSE)["pixel_ap"] == pytest.approx(
+        (1 + 2 / 3 + 3 / 5) / 3)
+    images, mask = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.ones(2, 1, 4, 4, dtype=torch.bool)
+    mask[1, :, 2:, :2] = False  # where one of 0.8 has no point
+    found = measure(Said(scored([], []), maps, stride=2), Dataset("d", "test", images, truth, ("a",), mask), DENSE)
+    assert found["pixel_ap"] == pytest.approx((1 + 2 / 2 + 3 / 4) / 3)
+    assert sum(found["pixel_ap_by_picture"]) / 2 == pytest.approx(found["pixel_ap"])
+    assert measure(Said(scored([], [])), Split(truth), DENSE) == {}  # without maps

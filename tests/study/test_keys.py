@@ -92,7 +92,7 @@ def tiny(spots):
     return said("test")
 
 
-@pytest.mark.parametrize("name", [*measures.STUDY, *measures.PICTURES])
+@pytest.mark.parametrize("name", [*measures.STUDY, *measures.PICTURES, *measures.DENSE])
 def test_what_a_metric_executes_is_in_its_digest_or_a_chooser(tiny, executed, name):
     metric, (start, stop) = measures.get(name), executed
     reference = tiny.reference  # which is decoded as the split is

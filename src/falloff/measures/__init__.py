@@ -1,7 +1,8 @@
 """Metrics as data: the table of them by name, and the numbers of a prediction or of a run's curve.
 
 ``STANDARD`` names what is measured of every run, ``STUDY`` what the record holds of one, ``PICTURES`` the lists of a
-number for each picture or point, with which it compares losses picture by picture.
+number for each picture or point, with which it compares losses picture by picture. ``DENSE`` is what is measured beside
+them where labels are so dense that pixels are what is found.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from falloff.measures import (
     localisation,
     maps,
     pictures,
+    pixels,
     points,
 )
 from falloff.measures.base import RADIUS, Labelled, Measured, Metric, Prediction
 
-__all__ = ["BY_PICTURE", "METRICS", "PICTURES", "RADIUS", "STANDARD", "STUDY", "Labelled", "Measured", "Metric",
-           "Prediction", "along", "get", "measure"]
+__all__ = ["BY_PICTURE", "DENSE", "METRICS", "PICTURES", "RADIUS", "STANDARD", "STUDY", "Labelled", "Measured",
+           "Metric", "Prediction", "along", "get", "measure"]
 
 _STANDARD = (
     points.AP, points.AP_WORST_CLASS, points.AP_1, points.AP_4, points.F1, points.THRESHOLD, points.ERROR,
@@ -42,13 +44,15 @@ _PICTURES = (
     pictures.AP_BY_PICTURE, pictures.AP_TUNED_BY_PICTURE, localisation.PCK_MEAN_BY_PICTURE,
     classes.BALANCED_CLASS_ACCURACY_BY_PICTURE, localisation.ERROR_OF_POINTS,
 )
+_DENSE = (pixels.PIXEL_AP, pixels.PIXEL_AP_BY_PICTURE)
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
-    for metric in (*_STANDARD, curves.STEPS_TO_AP, curves.STEPS_TO_AP_HELD, *_STUDY, *_PICTURES)}
+    for metric in (*_STANDARD, curves.STEPS_TO_AP, curves.STEPS_TO_AP_HELD, *_STUDY, *_PICTURES, *_DENSE)}
 
 STANDARD = tuple(metric.name for metric in _STANDARD)  # what is measured of every run
 STUDY = STANDARD + tuple(metric.name for metric in _STUDY)  # what the record holds of one
 PICTURES = tuple(metric.name for metric in _PICTURES)  # lists of a number for each picture or point
+DENSE = tuple(metric.name for metric in _DENSE)  # of the pixels of maps, as one number and for each picture
 BY_PICTURE = "_by_picture"  # the end of the name of those whose numbers are another's pseudo-values, one a picture
 
 
