@@ -19,6 +19,7 @@ from falloff.measures import (
     layers,
     localisation,
     maps,
+    normalised,
     pictures,
     points,
 )
@@ -44,7 +45,7 @@ _PICTURES = (
 )
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
-    for metric in (*_STANDARD, curves.STEPS_TO_AP, curves.STEPS_TO_AP_HELD, *_STUDY, *_PICTURES)}
+    for metric in (*_STANDARD, curves.STEPS_TO_AP, curves.STEPS_TO_AP_HELD, *_STUDY, normalised.NME, *_PICTURES)}
 
 STANDARD = tuple(metric.name for metric in _STANDARD)  # what is measured of every run
 STUDY = STANDARD + tuple(metric.name for metric in _STUDY)  # what the record holds of one
