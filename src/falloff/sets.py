@@ -36,9 +36,10 @@ def is_made(name: str) -> bool:
 
 def module(name: str) -> str:
     """The module that reads a set: what its pictures depend on, beside a file's content."""
-    if not is_made(name):
-        return "falloff.data.resized" if parts(name)[-1] else "falloff.data.npz"
-    return MADE[name] if name in MADE else VARIANTS[_base(name)]
+    if is_made(name):
+        return MADE[name] if name in MADE else VARIANTS[_base(name)]
+    _, options = parts(name)
+    return "falloff.data.resized" if options else "falloff.data.npz"
 
 
 def _base(name: str) -> str:
@@ -60,7 +61,8 @@ def _with(stored: str, options: str) -> str:
 
 def kind(name: str) -> str:
     """What a set's name says beside its content: of one that is made its name, of a stored one its options alone."""
-    return name if is_made(name) else _with("stored", parts(name)[-1])
+    _, options = parts(name)
+    return name if is_made(name) else _with("stored", options)
 
 
 def root() -> Path:
@@ -139,9 +141,9 @@ def digest(name: str) -> str:
 
 
 def expected(name: str) -> str:
-    """As :func:`digest`; of a set that the record rests on and that is not here, what is known of its file."""
+    """As :func:`digest`, but of a set that is not here what is known of its file: :data:`RECORDED`, or nothing."""
     stored, _ = parts(name)
-    return RECORDED[stored] if stored in RECORDED and not is_here(name) else digest(name)
+    return digest(name) if is_here(name) else RECORDED.get(stored, "not here")
 
 
 @functools.cache

@@ -135,7 +135,7 @@ def test_tiles_cover_every_pixel_once_and_hold_every_point_once(stored, side):
                 own = (min(high, 10 - top), min(wide, 14 - left))
                 assert torch.equal(tiles.images[number, :, : own[0], : own[1]],
                                    plain.images[index, :, top : top + own[0], left : left + own[1]])
-                assert tiles.sizes is None and own == (high, wide) or tiles.sizes[number].tolist() == list(own)
+                assert (tiles.sizes[number].tolist() if tiles.sizes is not None else [high, wide]) == list(own)
                 some = tiles.points[number]
                 found += [(index, round(x + left, 3), round(y + top, 3), label, seen) for (x, y), label, seen in zip(
                     some.xy[some.valid].tolist(), some.label[some.valid].tolist(),
