@@ -4,10 +4,11 @@ import dataclasses
 
 import pandas as pd
 import pytest
+from scenes import write_set
 
-from falloff import losses, measures, profiles
+from falloff import losses, measures, profiles, sets
 from falloff.run import Run
-from falloff.study import experiments, recording, tuning
+from falloff.study import experiments, real, recording, store, tuning
 from falloff.study.experiments import EXPERIMENTS, SIZES, settings
 
 NAMES = [(profile, name) for profile in SIZES for name in EXPERIMENTS]
@@ -83,7 +84,8 @@ def test_what_is_reported_is_read_from_late_pictures_at_a_threshold_that_others_
     assert late
     for one in late:
         [asked] = [asked for asked in one.asked if asked.split in LATE]
-        assert (asked.split, asked.threshold, asked.reference) == ("fresh", "validation", "choosing")
+        splits = ("test", "val") if name == "real" else ("fresh", "choosing")  # all that a stored set has
+        assert (asked.split, asked.reference) == splits and asked.threshold == "validation"
 
 
 @pytest.mark.parametrize("profile", SIZES)
@@ -157,6 +159,47 @@ def test_with_fewer_points_a_picture_a_net_is_trained_for_as_many_points(planned
         assert len(alike) == 3 and max(alike) <= 1.01 * min(alike)
         assert {runs[arm].learning_rate for arm in runs if "points 16" in arm} == {
             runs[f"{loss}, points 16"].learning_rate}
+
+
+def test_each_leader_and_mse_are_tuned_anew_on_each_real_set_by_one_design(planned):
+    tried, reported = planned("study", "real")
+    leaders = [*tuning.SPACES][:4]  # of losses that came out alike
+    arms = [f"{loss}, {sets.parts(name)[0]}" for name in real.SETS for loss in (*leaders, "mse")]
+    assert list(dict.fromkeys(one.arm for one in tried)) == list(dict.fromkeys(one.arm for one in reported)) == arms
+    for arm in arms:
+        mine, loss = [one for one in tried if one.arm == arm], arm.split(",")[0]
+        values = [{axis.name: tuning.value(one.run.describe(), axis) for axis in tuning.SPACES[loss]} for one in mine]
+        assert values == tuning.trials(tuning.SPACES[loss], 8) and {one.run.loss for one in mine} == {loss}
+        assert {asked.split for one in mine for asked in one.asked} == {"val"}
+        assert {one.run.seed for one in reported if one.arm == arm} == set(settings("study").few)
+        assert len({one.run.replace(seed=0) for one in reported if one.arm == arm}) == 1
+
+
+def test_what_is_reported_on_a_real_set_is_the_trial_that_was_best_there(planned):
+    sizes = settings("study")
+    plan = EXPERIMENTS["real"].stages(sizes, pd.DataFrame([
+        {"arm": loss, "role": f"again, {sizes.base.steps} steps", "trial": 0, "val_ap_tuned": 0.1 * place}
+        for place, loss in enumerate(tuning.SPACES)]))
+    tried = next(plan)
+    assert {one.run.loss for one in tried} == {*list(tuning.SPACES)[-4:], "mse"}
+    here = [one for one in tried if "pose14" in one.run.dataset]  # the others' sets were not there
+    scores = {loss: place for place, loss in enumerate(dict.fromkeys(one.run.loss for one in here))}
+    best = [one for one in here if one.trial == scores[one.run.loss]]
+    reported = plan.send(pd.DataFrame([
+        {"arm": one.arm, "trial": one.trial, "val_ap_tuned": float(one in best)} for one in here]))
+    assert {(one.arm, one.run.replace(seed=0)) for one in reported} == {
+        (one.arm, one.run.replace(seed=0)) for one in best}
+
+
+def test_sets_are_known_by_what_was_recorded_where_they_are_not(planned, tmp_path, monkeypatch):
+    monkeypatch.setenv("FALLOFF_DATA", str(tmp_path / "nowhere"))
+    stored = {sets.parts(name)[0] for name in real.SETS}
+    assert stored == sets.RECORDED.keys() and not any(map(sets.is_here, real.SETS))
+    keys = {store.key(one.run) for stage in planned("study", "real") for one in stage}
+    assert len(keys) == 4 * 5 * (8 + len(settings("study").few))
+    write_set(tmp_path / "nowhere", "face5_mtfl")
+    assert sets.is_here("face5_mtfl") and sets.expected("face5_mtfl") == sets.digest("face5_mtfl")
+    assert sets.digest("face5_mtfl") != sets.RECORDED["face5_mtfl"]
 
 
 def test_the_leaders_are_those_that_choosing_puts_first():

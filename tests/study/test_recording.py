@@ -8,8 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from recordings import (
     BASE,
@@ -25,9 +27,10 @@ from recordings import (
     table,
     use,
 )
+from scenes import write_set
 
-from falloff import cli
-from falloff.study import Store, engine, recording
+from falloff import cli, sets
+from falloff.study import Store, engine, recording, replay
 from falloff.study.experiments import Experiment, Planned
 from falloff.study.store import Measuring
 from falloff.study.tables import rounded
@@ -308,6 +311,74 @@ def test_a_manifest_that_is_damaged_is_named(copied, how):
     copied.write_text(text[: len(text) // 2] if how == "half" else text)
     with pytest.raises(ValueError, match=re.escape(str(copied))):
         recording.read(copied)
+
+
+# Sets that are not here.
+
+
+@pytest.fixture
+def two_sets(elsewhere, spots, tmp_path, monkeypatch):
+    """An experiment on a set that is here and on one that is not, but that the record knows; its sets by name, and how
+    the second comes and goes.
+    """
+    def plan(sizes):
+        tried = yield [Planned(f"{name}, {loss}", "tuning", sizes.base.replace(dataset=name, loss=loss), (CHOOSING,), 0)
+                       for name in names for loss in ("focal", "bce")]
+        yield [Planned(arm, "reported", sizes.base.replace(dataset=arm.split(", ")[0], loss=arm.split(", ")[1], seed=5),
+                       (CHOOSING, LATE)) for arm in dict.fromkeys(tried["arm"])]
+
+    names = ["spots(scale=0.5)", "gone(crop=8)"]
+    path = write_set(tmp_path / "other", "gone", names=np.array(["light", "dark"]))
+    monkeypatch.setitem(sets.RECORDED, "gone", sets.digest(str(path)))
+    use(monkeypatch, pair=PAIR, both=Experiment(question="Both?", plan=plan))
+
+    @contextmanager
+    def here():
+        shutil.copytree(path.parent, spots / "gone")
+        yield
+        shutil.rmtree(spots / "gone")
+
+    return names, here
+
+
+def test_what_needs_a_set_that_is_not_here_is_left_out_and_named(two_sets, elsewhere, falloff, asked):
+    words = "record", "--profile", "tiny"
+    status, said = falloff(*words, "--dry", "both")
+    left_out = f"left out: what needs gone, not found under {sets.root()}, which FALLOFF_DATA names"
+    assert status == 0 and said.out == (
+        f"both: 4 runs, 0 of them recorded; no time can be told before something is recorded; {left_out}\n")
+    status, said = falloff(*words, "both")
+    assert status == 0 and left_out in said.err and "Traceback" not in said.err
+    manifest, tables = recording.read(elsewhere / "runs" / "recorded" / "tiny" / "both.json")
+    assert {arm["arm"] for arm in tables.arms} == {"spots(scale=0.5), focal", "spots(scale=0.5), bce"}
+    assert len(tables.runs) == len(asked) == 4 and manifest["complete"] is False
+    with pytest.raises(ValueError, match="'both' is not recorded to its end"):
+        recording.recorded("both", "tiny", "runs")
+
+
+def test_where_no_set_is_here_the_other_experiments_go_on(two_sets, elsewhere, falloff, asked):
+    names, _ = two_sets
+    names.remove("spots(scale=0.5)")
+    status, said = falloff("record", "--profile", "tiny", "both", "pair")
+    assert status == 0 and len(asked) == COUNT
+    assert f"nothing can be recorded here; left out: what needs gone, not found under {sets.root()}" in said.err
+    assert said.out == f"recorded: {elsewhere / 'runs' / 'recorded' / 'tiny' / 'pair.json'}\n"
+    assert not (elsewhere / "runs" / "recorded" / "tiny" / "both.json").exists()
+
+
+def test_what_was_recorded_where_all_sets_were_is_kept_where_they_are_not(two_sets, asked):
+    _, here = two_sets
+    with here():
+        [path] = recording.write("tiny", names=["both"], publish=True)
+    manifest, tables = recording.read(path)
+    assert manifest["complete"] and len(tables.runs) == len(asked) == 8
+    assert recording.forecast("both", "tiny", SMALL) == "8 runs, 8 of them recorded"
+    assert recording.is_of_this_code(manifest, tables)
+    [own] = recording.write("tiny", names=["both"])
+    assert own != path and len(asked) == 8 and recording.read(own)[1].arms == tables.arms
+    for row in replay.verify("tiny", everything=True)["runs"]:
+        there = row["arm"].startswith("spots")
+        assert row["verdict"] == ("identical" if there else "not replayable without the set")
 
 
 # What is to come.

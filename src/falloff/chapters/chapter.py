@@ -63,7 +63,7 @@ class Chapter:
         values = parameters.parse(declared, {**preset, **given})
         if "dataset" in values:
             values["dataset"] = sets.anywhere(values["dataset"])
-            if sets.kind(values["dataset"]) == "stored":
+            if not sets.is_made(values["dataset"]):
                 from falloff import data  # with PyTorch, which no chapter on made scenes needs up to here
 
                 data.check(values["dataset"])

@@ -38,9 +38,10 @@ def load(name: str | Path, split: str, size: int | None = None) -> Dataset:
     Args:
         name: "digits", a variant of it such as "digits(jitter=1)" (:mod:`falloff.data.variants`), the name of a set
             ``NAME/NAME.npz`` under the folder that ``FALLOFF_DATA`` names (``data/external`` by default), or a path to
-            an ``.npz`` file: see :mod:`falloff.data.npz`.
+            an ``.npz`` file: see :mod:`falloff.data.npz`. Either may be read at another size, as "faces(scale=0.5)"
+            (:mod:`falloff.data.resized`).
         split: "train", "val" or "test"; a stored set may have others, too.
-        size: side of the made scenes in pixels, None for their own default; a set read from a file keeps its own.
+        size: side of the made scenes in pixels, None for their own default; a set read from a file has its own.
 
     Raises:
         ValueError: an unknown split, a size that the set cannot have, a file that is not as it must be.
@@ -65,10 +66,12 @@ def check(name: str | Path) -> None:
         TypeError: neither a name nor a path.
     """
     name = sets.anywhere(name)
+    stored, _ = sets.parts(name)
+    content, module = sets.digest(name), importlib.import_module(sets.module(name))
+    if hasattr(module, "of"):  # it reads options in the name
+        module.of(name)
     if not sets.is_made(name):
-        _check(name, sets.digest(name))
-    elif name not in sets.MADE:
-        importlib.import_module(sets.module(name)).of(name)
+        _check(stored, content)
 
 
 @functools.lru_cache(maxsize=KEPT)

@@ -20,6 +20,7 @@ from falloff.measures import (
     layers,
     localisation,
     maps,
+    normalised,
     pictures,
     pixels,
     points,
@@ -47,7 +48,8 @@ _PICTURES = (
 _DENSE = (pixels.PIXEL_AP, pixels.PIXEL_AP_BY_PICTURE)
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
-    for metric in (*_STANDARD, curves.STEPS_TO_AP, curves.STEPS_TO_AP_HELD, *_STUDY, *_PICTURES, *_DENSE)}
+    for metric in (*_STANDARD, curves.STEPS_TO_AP, curves.STEPS_TO_AP_HELD, *_STUDY, normalised.NME, *_PICTURES,
+                   *_DENSE)}
 
 STANDARD = tuple(metric.name for metric in _STANDARD)  # what is measured of every run
 STUDY = STANDARD + tuple(metric.name for metric in _STUDY)  # what the record holds of one

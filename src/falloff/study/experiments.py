@@ -13,7 +13,7 @@ from falloff import data, losses, measures
 from falloff.machine import Precision
 from falloff.profiles import profile
 from falloff.run import Option, Run
-from falloff.study import tuning
+from falloff.study import real, tuning
 from falloff.study.store import Measuring
 
 # The splits of the record: a choice is made on pictures that none is trained on, and what is reported is read from
@@ -294,6 +294,13 @@ def wider(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
            for seed in sizes.wide_seeds]
 
 
+def on_real_sets(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
+    """The four losses that lead on the pictures for choosing, and MSE, on sets of others, tuned anew on each."""
+    leaders = dict.fromkeys((*tuning.leaders(tuned, sizes.base.steps, 4), "mse"))
+    best = yield from _best(real.trials(sizes.base, leaders, max(1, sizes.trials // 4)), real.CHOOSING)
+    yield _reported(sizes, best, real.LATE, real.CHOOSING)
+
+
 def _half(sizes: Sizes) -> tuple[int, ...]:
     return sizes.seeds[: max(1, len(sizes.seeds) // 2)]
 
@@ -315,16 +322,26 @@ def _at_its_rate(
     cells: Mapping[str, Run], rates: Sequence[float]
 ) -> Generator[Stage, pd.DataFrame, dict[str, Run]]:
     """Each cell's run at the multiple of its rate that is the best on the pictures for choosing."""
-    tried = {arm: [run.replace(learning_rate=float(f"{rate * run.learning_rate:.4g}")) for rate in rates]
-             for arm, run in cells.items()}
-    found = yield [Planned(arm, "tuning", run, trial=number)
+    return (yield from _best({
+        arm: [run.replace(learning_rate=float(f"{rate * run.learning_rate:.4g}")) for rate in rates]
+        for arm, run in cells.items()}))
+
+
+def _best(
+    tried: Mapping[str, Sequence[Run]], choosing: Measuring = CHOOSING
+) -> Generator[Stage, pd.DataFrame, dict[str, Run]]:
+    """The run of each arm that is the best on the pictures for choosing; of an arm that was left out there is none."""
+    found = yield [Planned(arm, "tuning", run, (choosing,), number)
                    for arm, runs in tried.items() for number, run in enumerate(runs)]
-    return {arm: runs[int(tuning.score(found[found["arm"] == arm]).index[0])] for arm, runs in tried.items()}
+    scores = {arm: tuning.score(rows) for arm, rows in found.groupby("arm")}
+    return {arm: runs[int(scores[arm].index[0])] for arm, runs in tried.items() if arm in scores}
 
 
-def _reported(sizes: Sizes, cells: Mapping[str, Run], asked: Measuring = FRESH) -> Stage:
+def _reported(
+    sizes: Sizes, cells: Mapping[str, Run], asked: Measuring = FRESH, choosing: Measuring = CHOOSING
+) -> Stage:
     """Some seeds of each cell."""
-    return [Planned(arm, "reported", run.replace(seed=seed), (CHOOSING, asked))
+    return [Planned(arm, "reported", run.replace(seed=seed), (choosing, asked))
             for arm, run in cells.items() for seed in sizes.few]
 
 
@@ -360,6 +377,9 @@ EXPERIMENTS = {
                           plan=density, needs="tuning"),
     "wider": Experiment(question="Does the order of the leaders hold on larger nets?", plan=wider, needs="tuning"),
     "labels": Experiment(question="Which loss bears labels that are off or missing?", plan=labels, needs="tuning"),
+    "real": Experiment(question="Does the order of losses on digits hold on faces, a mouse, nuclei and people?",
+                       plan=on_real_sets, needs="tuning",
+                       metrics=("ap_tuned", "ap", "ap_1", "pck_mean", "f1", "pck", "nme")),
 }
 
 # Most processors have no bfloat16 of their own, and take twenty times as long for it.

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from falloff import profiles
+from falloff import profiles, sets
 from falloff.project import commit, project_root, written
 from falloff.run import Run
 from falloff.study import claims, engine, experiments
@@ -49,7 +49,7 @@ def write(profile: str = "study", device: str | None = None, names: Sequence[str
 
     The tables are written again after every so many runs: killed, the next call goes on from there. A run that one's
     own or the committed tables have is not trained again, also on another machine, whose store lacks it, as long as
-    today's code is what trained it.
+    today's code is what trained it. Runs on stored sets that are not here are left out, unless they are recorded.
 
     Args:
         profile: by name.
@@ -58,7 +58,7 @@ def write(profile: str = "study", device: str | None = None, names: Sequence[str
         publish: write to ``data/recorded``, not to ``runs/recorded``.
 
     Returns:
-        The manifests.
+        The manifests; of an experiment that needs sets of which none is here there is none.
 
     Raises:
         ValueError: an unknown profile, experiment or device; a table that an experiment rests on is not recorded.
@@ -68,16 +68,21 @@ def write(profile: str = "study", device: str | None = None, names: Sequence[str
     experiments.check(names)
     sizes = settings(profile, device)
     home = folder(profile, "data" if publish else "runs")
-    return [_carry_out(name, profile, sizes, Store(), home / f"{name}.json") for name in names]
+    paths = [_carry_out(name, profile, sizes, Store(), home / f"{name}.json") for name in names]
+    return [path for path in paths if path is not None]
 
 
-def _carry_out(name: str, profile: str, sizes: Sizes, store: Store, path: Path) -> Path:
+def _carry_out(name: str, profile: str, sizes: Sizes, store: Store, path: Path) -> Path | None:
     tables = known(name, profile, sizes.base)
     log.info("experiment %s, profile %s: %s", name, profile, forecast(name, profile, sizes))
     plan = EXPERIMENTS[name].stages(sizes, _needed(name, profile))
     planned: list[dict[str, Any]] = []
+    absent: set[str] = set()
     stage = next(plan)
     for number in range(1, 1000):
+        stage = _possible(stage, tables, absent)
+        if not stage:
+            break
         keys = [key(one.run)[:KEY] for one in stage]
         mine = [_arm(one, short) for one, short in zip(stage, keys, strict=True)]
         planned += mine
@@ -88,8 +93,10 @@ def _carry_out(name: str, profile: str, sizes: Sizes, store: Store, path: Path) 
             stage = plan.send(tables.frame(mine))
         except StopIteration:
             break
+    if not planned:
+        return None
     tables.only(planned)
-    _write(path, tables, name, profile, sizes, complete=True)
+    _write(path, tables, name, profile, sizes, complete=not absent)
     log.info("wrote %s", path)
     return path
 
@@ -128,6 +135,17 @@ def fill(tables: Tables, stage: Stage, keys: Sequence[str], store: Store, label:
         yield
         if failed:
             raise RuntimeError(f"{len(failed)} of {len(part)} runs failed; the first: {failed[0]}")
+
+
+def _possible(stage: Stage, tables: Tables, absent: set[str]) -> Stage:
+    """What of a stage is recorded or can be, its sets being here; those that are not are added to ``absent``."""
+    kept = []
+    for one in stage:
+        if sets.is_here(one.run.dataset) or tables.has(key(one.run)[:KEY], one.asked):
+            kept.append(one)
+        else:
+            absent.add(sets.parts(one.run.dataset)[0])
+    return kept
 
 
 def _arm(one: Planned, short: str) -> dict[str, Any]:
@@ -220,23 +238,29 @@ def codes(tables: Tables) -> set[str]:
 
 
 def forecast(name: str, profile: str, sizes: Sizes) -> str:
-    """How many runs an experiment has, how many are recorded, and how long the rest will take here."""
+    """How many runs an experiment has, how many are recorded, and how long the rest will take here.
+
+    Runs on sets that are not here do not count; the last words name these sets and where they were looked for.
+    """
     tables = known(name, profile, sizes.base)
     runs: dict[str, Run] = {}
-    lacking = set()
-    for stage in planned(name, profile, sizes):
+    lacking, absent = set(), set()
+    for stage, _ in _answered(name, profile, sizes, absent):
         for one in stage:
             runs[short := key(one.run)[:KEY]] = one.run
             if not tables.has(short, one.asked):
                 lacking.add(short)
     left = [run for short, run in runs.items() if short in lacking]
-    words = f"{len(runs)} runs, {len(runs) - len(left)} of them recorded"
-    rate = _seconds_a_unit(profile, sizes.base)
-    if not left or rate is None:
-        return words + ("" if not left else "; no time can be told before something is recorded")
-    at_once = engine.workers([sizes.base.device])
-    minutes = rate * sum(map(_work, left)) / at_once / 60
-    return f"{words}; about {minutes:.0f} minutes for the rest, {at_once} at once"
+    words = [f"{len(runs)} runs, {len(runs) - len(left)} of them recorded" if runs else "nothing can be recorded here"]
+    rate, at_once = _seconds_a_unit(profile, sizes.base), engine.workers([sizes.base.device])
+    if left and rate is None:
+        words.append("no time can be told before something is recorded")
+    elif left and rate is not None:
+        words.append(f"about {rate * sum(map(_work, left)) / at_once / 60:.0f} minutes for the rest, {at_once} at once")
+    if absent:
+        words.append(f"left out: what needs {', '.join(sorted(absent))}, not found under {sets.root()}, which "
+                     "FALLOFF_DATA names")
+    return "; ".join(words)
 
 
 def planned(name: str, profile: str, sizes: Sizes) -> list[Stage]:
@@ -244,12 +268,15 @@ def planned(name: str, profile: str, sizes: Sizes) -> list[Stage]:
     return [stage for stage, _ in _answered(name, profile, sizes)]
 
 
-def _answered(name: str, profile: str, sizes: Sizes) -> Iterator[tuple[Stage, pd.DataFrame]]:
+def _answered(
+    name: str, profile: str, sizes: Sizes, absent: set[str] | None = None
+) -> Iterator[tuple[Stage, pd.DataFrame]]:
+    """Each stage and its table; where ``absent`` is given, what needs sets that are not here is left out."""
     needs, tables = EXPERIMENTS[name].needs, known(name, profile, sizes.base)
     needed = None if needs is None else pd.concat([table for _, table in _answered(needs, profile, sizes)])
     plan = EXPERIMENTS[name].stages(sizes, needed)
     stage = next(plan)
-    while True:
+    while stage := stage if absent is None else _possible(stage, tables, absent):
         arms = [_arm(one, key(one.run)[:KEY]) for one in stage]
         there = all(tables.has(arm["key"], one.asked) for arm, one in zip(arms, stage, strict=True))
         table = tables.frame(arms) if there else _alike(stage)

@@ -123,11 +123,7 @@ def sample(name: str, tables: Tables) -> list[dict[str, Any]]:
 
 def is_here(run: Run) -> bool:
     """Whether the set that a run was trained on is here."""
-    try:
-        sets.digest(run.dataset)
-    except FileNotFoundError:
-        return False
-    return True
+    return sets.is_here(run.dataset)
 
 
 def _on(run: Run, device: str | None, exact: bool) -> Run:
