@@ -40,7 +40,7 @@ def test_every_experiment_of_every_profile_can_be_planned(planned, profile, name
         assert isinstance(one.run, Run) and one.arm and one.role and one.asked
         assert one.run.precision != "auto" and one.run.form != "auto"  # which a machine would decide
         assert {name for asked in one.asked for name in asked.metrics} <= measures.METRICS.keys()
-        assert {"ap"} <= set(one.run.watched)
+        assert {"ap", "pixel_ap"} & set(one.run.watched)
 
 
 @pytest.mark.parametrize(("profile", "name"), NAMES)

@@ -235,7 +235,7 @@ def start(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
             for head in HEADS:
                 run = tuning.of(sizes.base, loss, own | {"head_std": head}).replace(bias=bias)
                 cells[f"{loss}, bias {named}, head {head:g}"] = run
-    yield _reported(sizes, (yield from _at_its_rate(cells, sizes.rates)))
+    yield _reported(sizes.few, (yield from _best(_at_rates(cells, sizes.rates))))
 
 
 DENSE = ("bce", "focal", "soft-bce", "distance-aware")
@@ -255,12 +255,38 @@ def density(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     """
     cells = {f"{loss}, {route} {level}": tuning.of(sizes.base, loss, _choice(sizes, tuned, loss).on).replace(**changes)
              for route, levels in ROUTES.items() for level, changes in levels.items() for loss in DENSE}
-    cells = yield from _at_its_rate(cells, _middle(sizes.rates))
+    cells = yield from _best(_at_rates(cells, _middle(sizes.rates)))
     counts = list(map(int, ROUTES["points"]))
     usual = counts[len(counts) // 2]
     seen = {f"{loss}, points {count}, as many seen": lengthened(run, round(run.steps * usual / count))
             for loss in DENSE for count in counts if count != usual for run in [cells[f"{loss}, points {count}"]]}
-    yield _reported(sizes, cells | seen, BY_PICTURE)
+    yield _reported(sizes.few, cells | seen, BY_PICTURE)
+
+
+# The pixels of ink, of few digits and of as many as fit: from about a tenth of the picture to about a half.
+INKED = {"4 digits": "digits(ink=0.3, points=4)", "dense": "digits(ink=0.3, points=12, apart=10)",
+         "16 digits": "digits(ink=0.2, points=16, apart=9)"}
+
+
+def dense(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
+    """A control: every pixel of ink is labelled, and what counts is to tell it from the rest."""
+    base = sizes.base.replace(watched=("pixel_ap",))
+    cells = {f"{loss}, {level}": tuning.of(base, loss, _choice(sizes, tuned, loss).on).replace(dataset=name)
+             for level, name in INKED.items() for loss in DENSE}
+    chosen = Measuring(split="choosing", metrics=("pixel_ap",), threshold="own")
+    asked = Measuring(split="fresh", metrics=measures.DENSE, reference="choosing")
+    best = yield from _best(_at_rates(cells, _middle(sizes.rates)), chosen)
+    yield _reported(sizes.long_seeds, best, asked, chosen)
+
+
+APART = (2, 3, 4, 6, 8)
+
+
+def crowding(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
+    """Two points of its class on each digit, some pixels apart: from where on a loss tells them apart."""
+    cells = {f"{loss}, {apart} px": tuning.of(sizes.base, loss, _choice(sizes, tuned, loss).on).replace(
+        dataset=f"digits(pair={apart})") for loss in LABELLED for apart in APART}
+    yield _reported(sizes.few, (yield from _best(_at_rates(cells, _middle(sizes.rates)))))
 
 
 LABELLED = ("bce", "focal", "soft-bce", "mse", "distance-aware")
@@ -282,7 +308,7 @@ def labels(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
             for words, ignore in (("", ""), (", ignored", ", ignore=8")):
                 cells[f"{loss}, missing {missing:g}{words}"] = tuning.of(sizes.base, loss, own).replace(
                     dataset=f"digits(missing={missing:g}{ignore})")
-    yield _reported(sizes, (yield from _at_its_rate(cells, _middle(sizes.rates))))
+    yield _reported(sizes.few, (yield from _best(_at_rates(cells, _middle(sizes.rates)))))
 
 
 def wider(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
@@ -298,7 +324,7 @@ def on_real_sets(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     """The four losses that lead on the pictures for choosing, and MSE, on sets of others, tuned anew on each."""
     leaders = dict.fromkeys((*tuning.leaders(tuned, sizes.base.steps, 4), "mse"))
     best = yield from _best(real.trials(sizes.base, leaders, max(1, sizes.trials // 4)), real.CHOOSING)
-    yield _reported(sizes, best, real.LATE, real.CHOOSING)
+    yield _reported(sizes.few, best, real.LATE, real.CHOOSING)
 
 
 def _half(sizes: Sizes) -> tuple[int, ...]:
@@ -318,31 +344,31 @@ def _middle(rates: Sequence[float]) -> Sequence[float]:
     return rates[first:][:3]
 
 
-def _at_its_rate(
-    cells: Mapping[str, Run], rates: Sequence[float]
-) -> Generator[Stage, pd.DataFrame, dict[str, Run]]:
-    """Each cell's run at the multiple of its rate that is the best on the pictures for choosing."""
-    return (yield from _best({
-        arm: [run.replace(learning_rate=float(f"{rate * run.learning_rate:.4g}")) for rate in rates]
-        for arm, run in cells.items()}))
+def _at_rates(cells: Mapping[str, Run], rates: Sequence[float]) -> dict[str, list[Run]]:
+    """Each cell's run at some multiples of its rate."""
+    return {arm: [run.replace(learning_rate=float(f"{rate * run.learning_rate:.4g}")) for rate in rates]
+            for arm, run in cells.items()}
 
 
 def _best(
     tried: Mapping[str, Sequence[Run]], choosing: Measuring = CHOOSING
 ) -> Generator[Stage, pd.DataFrame, dict[str, Run]]:
-    """The run of each arm that is the best on the pictures for choosing; of an arm that was left out there is none."""
+    """The run of each arm that is the best on the pictures for choosing by the first metric that is measured there.
+
+    Of an arm that was left out there is none.
+    """
     found = yield [Planned(arm, "tuning", run, (choosing,), number)
                    for arm, runs in tried.items() for number, run in enumerate(runs)]
-    scores = {arm: tuning.score(rows) for arm, rows in found.groupby("arm")}
+    scores = {arm: tuning.score(rows, choosing.metrics[0]) for arm, rows in found.groupby("arm")}
     return {arm: runs[int(scores[arm].index[0])] for arm, runs in tried.items() if arm in scores}
 
 
 def _reported(
-    sizes: Sizes, cells: Mapping[str, Run], asked: Measuring = FRESH, choosing: Measuring = CHOOSING
+    seeds: Sequence[int], cells: Mapping[str, Run], asked: Measuring = FRESH, choosing: Measuring = CHOOSING
 ) -> Stage:
     """Some seeds of each cell."""
     return [Planned(arm, "reported", run.replace(seed=seed), (choosing, asked))
-            for arm, run in cells.items() for seed in sizes.few]
+            for arm, run in cells.items() for seed in seeds]
 
 
 def frequency(base: Run) -> float:
@@ -376,6 +402,10 @@ EXPERIMENTS = {
     "density": Experiment(question="Do sparse labels cost more the sparser they are, and does the loss matter there?",
                           plan=density, needs="tuning"),
     "wider": Experiment(question="Does the order of the leaders hold on larger nets?", plan=wider, needs="tuning"),
+    "dense": Experiment(question="Does the loss matter where labels are dense?", plan=dense, needs="tuning",
+                        metrics=("pixel_ap",)),
+    "crowding": Experiment(question="From how many pixels on does a net tell two points apart, loss by loss?",
+                           plan=crowding, needs="tuning", metrics=("recall", "ap_1", "ap", "ap_tuned", "pck_mean")),
     "labels": Experiment(question="Which loss bears labels that are off or missing?", plan=labels, needs="tuning"),
     "real": Experiment(question="Does the order of losses on digits hold on faces, a mouse, nuclei and people?",
                        plan=on_real_sets, needs="tuning",

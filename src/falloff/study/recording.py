@@ -244,7 +244,8 @@ def forecast(name: str, profile: str, sizes: Sizes) -> str:
     """
     tables = known(name, profile, sizes.base)
     runs: dict[str, Run] = {}
-    lacking, absent = set(), set()
+    lacking: set[str] = set()
+    absent: set[str] = set()
     for stage, _ in _answered(name, profile, sizes, absent):
         for one in stage:
             runs[short := key(one.run)[:KEY]] = one.run
@@ -273,7 +274,10 @@ def _answered(
 ) -> Iterator[tuple[Stage, pd.DataFrame]]:
     """Each stage and its table; where ``absent`` is given, what needs sets that are not here is left out."""
     needs, tables = EXPERIMENTS[name].needs, known(name, profile, sizes.base)
-    needed = None if needs is None else pd.concat([table for _, table in _answered(needs, profile, sizes)])
+    try:
+        needed = _needed(name, profile)
+    except ValueError:  # it is still to be recorded
+        needed = pd.concat([table for _, table in _answered(str(needs), profile, sizes)])
     plan = EXPERIMENTS[name].stages(sizes, needed)
     stage = next(plan)
     while stage := stage if absent is None else _possible(stage, tables, absent):

@@ -89,7 +89,7 @@ class Tables:
     def evidence(self) -> Evidence:
         """What claims are judged on: the runs that are reported, and their metrics that are known of each picture."""
         known: dict[str, np.ndarray] = {}
-        for name in (one for one in measures.PICTURES if one.endswith(measures.BY_PICTURE)):
+        for name in (one for one in measures.METRICS if one.endswith(measures.BY_PICTURE)):
             lists = [self.pictures.get(arm["key"], {}).get(_listed(name, arm.get("decoder"))) for arm in self.reported]
             lengths = {len(one) for one in lists if one is not None}
             if len(lengths) == 1:
