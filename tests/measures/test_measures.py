@@ -170,7 +170,7 @@ def test_what_lies_beside_pictures_changes_no_number():
 def test_what_is_measured_of_every_run_and_of_the_record_is_named():
     assert STANDARD == ("ap", "ap_worst_class", "ap_1", "ap_4", "f1", "threshold", "error", "score_at_points",
                         "score_elsewhere", "class_accuracy", "presence_auroc", "calibration_error", "pck")
-    beside = {"steps_to_ap", "steps_to_ap_held", *DENSE}
+    beside = {"steps_to_ap", "steps_to_ap_held", "nme", *DENSE}
     assert set(STANDARD) < set(STUDY) and {*STUDY, *PICTURES, *beside} == METRICS.keys()
     assert all(get(name).per is None for name in STUDY) and all(get(name).per for name in PICTURES)
     assert DENSE == ("pixel_ap", "pixel_ap_by_picture") and not {*DENSE} & {*STUDY, *PICTURES}
