@@ -145,10 +145,12 @@ def cut(given: Dataset, side: int) -> Dataset:
         tiles = part.unfold(2, high, high).unfold(3, wide, wide)  # (N, channels, rows, columns, high, wide)
         return tiles.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)[kept].contiguous()
 
-    points = _tiled(given.points, given.size, corners, (high, wide))
-    return replace(
-        given, images=tiled(given.images), points=_without_gaps(points[kept]), sizes=sizes if partly else None,
-        mask=None if given.mask is None else tiled(given.mask))
+    points = _without_gaps(_tiled(given.points, given.size, corners, (high, wide))[kept])
+    if partly:  # a point on the far edge of a picture belongs to its last pixel, and not to one beside the tile
+        end = sizes.flip(1)[:, None].to(points.xy)
+        points = replace(points, xy=points.xy.minimum(end.nextafter(torch.zeros_like(end)) - 0.5))
+    return replace(given, images=tiled(given.images), points=points, sizes=sizes if partly else None,
+                   mask=None if given.mask is None else tiled(given.mask))
 
 
 def _tiled(points: Points, size: tuple[int, int], corners: list[tuple[int, int]], tile: tuple[int, int]) -> Points:
