@@ -204,6 +204,12 @@ def test_bfloat16_is_replayed_where_the_processor_has_it_or_it_is_asked_for(monk
     assert replay._on(half, "cpu", True) == half and replay._on(whole, None, False) == whole
 
 
+def test_the_precision_of_a_training_is_no_number_of_it():
+    old, new = ({"precision": precision, "val_ap": 0.5} for precision in ("bfloat16", "float32"))
+    assert replay.row_word(old, new, {}) == "identical"
+    assert replay.row_word(old | {"precision": 0.75}, new | {"precision": 0.5}, {}) != "identical"
+
+
 # Adoption.
 
 

@@ -173,7 +173,9 @@ def row_word(old: Mapping[str, Any], new: Mapping[str, Any], noise: Mapping[str,
     """One of :data:`WORDS` for a replayed row against the recorded one: see :func:`verify`."""
     if pd.isna(old.get("failure")) != pd.isna(new.get("failure")):
         return "different"
-    differences = {name: difference(old[name], new.get(name, math.nan)) for name in old if is_metric(name)}
+    # Where no predictions were measured, "precision" is that of the training.
+    measured = [name for name in old if is_metric(name) and not isinstance(old[name], str)]
+    differences = {name: difference(old[name], new.get(name, math.nan)) for name in measured}
     if not any(differences.values()):
         return "identical"
     if all(d <= metric(name).tolerance for name, d in differences.items()):
