@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from falloff.checks import nearest
@@ -51,6 +52,13 @@ def parts(name: str) -> tuple[str, str]:
     """The stored set that a name is of, and the options that follow it in brackets, empty for none."""
     found = None if is_made(name) else _RESIZED.fullmatch(name)
     return (found["stored"], found["options"]) if found else (name, "")
+
+
+def given(options: str) -> Iterator[tuple[str, str]]:
+    """Each option of those in a name's brackets, with what is given for it."""
+    for word in filter(None, map(str.strip, options.split(","))):
+        option, _, text = map(str.strip, word.partition("="))
+        yield option, text
 
 
 def _with(stored: str, options: str) -> str:

@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 from falloff import checks, sets
 from falloff.data import npz
 from falloff.data.dataset import SPLITS, Dataset
+from falloff.data.slots import without_gaps
 from falloff.heatmaps import nearest_pixel
 from falloff.points import Points
 
@@ -44,8 +45,7 @@ def of(name: str) -> Resize:
     kinds: dict[str, type] = {field.name: type(field.default) for field in fields(Resize)}
     given: dict[str, float | int] = {}
     _, options = sets.parts(name)
-    for word in filter(None, map(str.strip, options.split(","))):
-        option, _, text = map(str.strip, word.partition("="))
+    for option, text in sets.given(options):
         checks.check_option(f"data set {name!r}", option, kinds)
         if option in given:
             raise ValueError(f"data set {name!r}: {option} must be given once, got {given[option]} and {text}")
@@ -145,7 +145,7 @@ def cut(given: Dataset, side: int) -> Dataset:
         tiles = part.unfold(2, high, high).unfold(3, wide, wide)  # (N, channels, rows, columns, high, wide)
         return tiles.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)[kept].contiguous()
 
-    points = _without_gaps(_tiled(given.points, given.size, corners, (high, wide))[kept])
+    points = without_gaps(_tiled(given.points, given.size, corners, (high, wide))[kept])
     if partly:  # a point on the far edge of a picture belongs to its last pixel, and not to one beside the tile
         end = sizes.flip(1)[:, None].to(points.xy)
         points = replace(points, xy=points.xy.minimum(end.nextafter(torch.zeros_like(end)) - 0.5))
@@ -161,12 +161,3 @@ def _tiled(points: Points, size: tuple[int, int], corners: list[tuple[int, int]]
     # Rounded in float32, one a hair to the left of a border may be taken for one upon it.
     parts = replace(parts, xy=parts.xy.clamp(min=-0.5))
     return parts[torch.arange(len(parts)).view(len(corners), -1).T.flatten()]
-
-
-def _without_gaps(points: Points) -> Points:
-    """The same points in the first slots of each image, as few as hold them."""
-    most = max(1, int(points.valid.sum(1).max()))
-    order = (~points.valid).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
-    image = torch.arange(len(points))[:, None]
-    return Points(points.xy[image, order], points.label[image, order], points.valid[image, order],
-                  extra={name: part[image, order] for name, part in points.extra.items()})

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from falloff import checks
+from falloff import checks, sets
 from falloff.data import digits
 from falloff.data.dataset import Dataset
+from falloff.data.slots import without_gaps
 from falloff.points import Points
 
 SIZE = digits.SIZE
@@ -79,8 +80,7 @@ def of(name: str) -> Variant:
     inner = name.partition("(")[2].removesuffix(")")
     kinds: dict[str, type] = {field.name: type(field.default) for field in fields(Variant)}
     given: dict[str, int | float] = {}
-    for word in filter(None, (part.strip() for part in inner.split(","))):
-        option, _, text = map(str.strip, word.partition("="))
+    for option, text in sets.given(inner):
         checks.check_option(f"data set {name!r}", option, kinds)
         try:
             given[option] = kinds[option](text)
@@ -184,7 +184,7 @@ def _ink(images: Tensor, bare: Tensor, least: float) -> Points:
     def labelled(images: Tensor, bare: Tensor) -> Points:
         images, bare = images.flatten(1).float(), bare.flatten(1).float()
         kept = (images > bare) & (images - bare >= least * (255 - bare))
-        return _listed(xy.expand(*kept.shape, 2), torch.zeros_like(kept, dtype=torch.int64), kept)
+        return without_gaps(Points(xy.expand(*kept.shape, 2), torch.zeros_like(kept, dtype=torch.int64), kept))
 
     return _in_parts(labelled, images, bare)
 
@@ -201,7 +201,7 @@ def _discs(points: Points, radius: float, side: int) -> Points:
         kept |= (offset == 0).all(-1)  # its own pixel, however small the disc
         kept &= points.valid[..., None]
         label = points.label[..., None].expand(kept.shape)
-        return _listed(at.flatten(1, 2), label.flatten(1), kept.flatten(1))
+        return without_gaps(Points(at.flatten(1, 2), label.flatten(1), kept.flatten(1)))
 
     return _in_parts(labelled, points)
 
@@ -210,10 +210,3 @@ def _in_parts(labelled: Callable[..., Points], *arrays: Any) -> Points:
     """The points that a function makes of some scenes, of all, made of some at a time."""
     starts = range(0, len(arrays[0]), PART)
     return Points.cat([labelled(*(array[start : start + PART] for array in arrays)) for start in starts])
-
-
-def _listed(xy: Tensor, label: Tensor, kept: Tensor) -> Points:
-    """Those of some points of each scene that are kept, in their order, without gaps."""
-    count = kept.sum(1)
-    order = kept.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : int(count.max())]
-    return Points(xy.gather(1, order[..., None].expand(-1, -1, 2)), label.gather(1, order), kept.gather(1, order))
