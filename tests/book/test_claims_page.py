@@ -1,11 +1,11 @@
 """The page of claims, as Markdown, from tables of a small experiment."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 import yaml
+from extensions import extension_of
 from recordings import CLAIMS
 
 from falloff.study import claims
@@ -18,10 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def extension():
     """The extension, as the book loads it."""
-    spec = importlib.util.spec_from_file_location("claims_page", ROOT / "book" / "_extensions" / "claims.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return extension_of("claims")
 
 
 def rows(extension, found):

@@ -1,10 +1,10 @@
 """The page of what others found, as Markdown, from tables of a small experiment."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 import yaml
+from extensions import extension_of
 from scipy import stats
 
 from falloff.study import published, recording
@@ -20,10 +20,7 @@ PAIR = {"experiment": "pair", "metric": "ap", "difference": ["focal", "bce"]}
 @pytest.fixture(scope="module")
 def extension():
     """The extension, as the book loads it."""
-    spec = importlib.util.spec_from_file_location("published_page", ROOT / "book" / "_extensions" / "published.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return extension_of("published")
 
 
 @pytest.fixture

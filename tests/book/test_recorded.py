@@ -1,31 +1,22 @@
 """The page of what was recorded, as Markdown, from tables of a small experiment."""
 
-import importlib.util
 import re
 import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from extensions import extension_of
 from recordings import BASE, CHOOSING, COUNT, PAIR, edit, use
 
 from falloff.study import recording, tuning
 from falloff.study.experiments import Experiment, Planned
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture
 def page(recorded):
     """The extension, as the book loads it, which knows the experiments that there are then."""
-
-    def load():
-        spec = importlib.util.spec_from_file_location("recorded", ROOT / "book" / "_extensions" / "recorded.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
+    return lambda: extension_of("recorded")
 
 
 def rows(text):

@@ -1,10 +1,9 @@
-import importlib.util
 import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
+from extensions import extension_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -13,7 +12,6 @@ from projects import CELL, PARAMETERS, write_chapter, write_claims
 from falloff.chapters import Chapter, parameters, stamp
 from falloff.project import commit
 
-ROOT = Path(__file__).resolve().parents[2]
 DECLARED = parameters.schema(CELL)
 DEFAULTS = {name: parameter.default for name, parameter in DECLARED.items()}
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -139,18 +137,10 @@ def test_the_table_shows_any_text_as_itself(meaning, choice, default):
     assert one[2] in (default, repr(default)) and two[2] in (choice, repr(choice))
 
 
-def extension(name):
-    """A Sphinx extension of the book's."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "book" / "_extensions" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def executed():
     """What puts a run's outputs into a page."""
-    return extension("executed")
+    return extension_of("executed")
 
 
 @pytest.mark.parametrize("values", [DEFAULTS, DEFAULTS | {"steps": 9}])
