@@ -48,9 +48,7 @@ def page(claims_: Mapping[str, Claim], profile: str = "study") -> list[str]:
         again = (replay or {"claims": {}})["claims"].get(claim.name)
         cells = (claim.name, claim.claim, *_verdict(claim, judged, profile),
                  _replayed(again) if again and judged else "–")
-        for place, cell in enumerate(cells):
-            first, *more = cell.split("\n")
-            lines += [("* - " if place == 0 else "  - ") + first, *("    " + line for line in more)]
+        lines.append("* - " + "\n  - ".join(cell.replace("\n", "\n    ") for cell in cells))
     return [*lines, "```", "", _last(replay), "", "```{rubric} What was fixed before", "```", "",
             *_before(claims_)]
 

@@ -42,7 +42,7 @@ def page(rows: Iterable[Published], profile: str = "study") -> list[str]:
         asked = f"**{row.question}** {row.compared}." if row.question != question else f"{row.compared}."
         question = row.question
         cells = (asked, _theirs(row), _difference(row), _ours(row, recorded))
-        lines += [("* - " if place == 0 else "  - ") + cell for place, cell in enumerate(cells)]
+        lines.append("* - " + "\n  - ".join(cells))
     return [*lines, "```"]
 
 

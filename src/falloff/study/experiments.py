@@ -200,7 +200,7 @@ def choices(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     yield stage
 
 
-DECODED = ("bce", "focal", "soft-bce", "mse", "distance-aware")
+FIVE = ("bce", "focal", "soft-bce", "mse", "distance-aware")  # where nine would be too many
 DECODERS: Mapping[str, Mapping[str, Option]] = {
     "none": {}, "quarter": {"refine": "quarter"}, "parabola": {"refine": "parabola"},
     "log-parabola": {"refine": "log-parabola"},
@@ -218,18 +218,17 @@ def decoders(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     asked = {name: Measuring(split="fresh", metrics=READ + lists.get(name, ()), decoder=options, reference="choosing")
              for name, options in DECODERS.items()}
     yield [Planned(f"{loss}, {name}", "reported", tuning.of(sizes.base, loss, choice.on, seed), (one,), choice.trial)
-           for loss in DECODED for choice in [_choice(sizes, tuned, loss)] for seed in sizes.seeds
+           for loss in FIVE for choice in [_choice(sizes, tuned, loss)] for seed in sizes.seeds
            for name, one in asked.items()]
 
 
-STARTED = ("bce", "focal", "soft-bce", "mse", "distance-aware")
 HEADS = (1e-3, 0.1)
 
 
 def start(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     """Each start of the last layer, its bias and the size of its weights, for each loss, at its own rate."""
     cells = {}
-    for loss in STARTED:
+    for loss in FIVE:
         own = _choice(sizes, tuned, loss).on
         for named, bias in (("0", 0.0), ("frequency", frequency(sizes.base)), ("constant", None)):
             for head in HEADS:
@@ -285,18 +284,17 @@ APART = (2, 3, 4, 6, 8)
 def crowding(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     """Two points of its class on each digit, some pixels apart: from where on a loss tells them apart."""
     cells = {f"{loss}, {apart} px": tuning.of(sizes.base, loss, _choice(sizes, tuned, loss).on).replace(
-        dataset=f"digits(pair={apart})") for loss in LABELLED for apart in APART}
+        dataset=f"digits(pair={apart})") for loss in FIVE for apart in APART}
     yield _reported(sizes.few, (yield from _best(_at_rates(cells, _middle(sizes.rates)))))
 
 
-LABELLED = ("bce", "focal", "soft-bce", "mse", "distance-aware")
 WIDTHS = (0.75, 1.5, 3.0)
 
 
 def labels(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     """Labels that are moved or missing: which loss bears them, and with which width of the Gaussian."""
     cells = {}
-    for loss in LABELLED:
+    for loss in FIVE:
         own = _choice(sizes, tuned, loss).on
         widths = [None] if "sigma" not in own else list(WIDTHS)
         for jitter in (0.0, 0.5, 1.0, 2.0):
@@ -412,7 +410,7 @@ EXPERIMENTS = {
                        metrics=("ap_tuned", "ap", "ap_1", "pck_mean", "f1", "pck", "nme")),
 }
 
-# Most processors have no bfloat16 of their own, and take twenty times as long for it.
+# Many processors have no bfloat16 of their own, and take many times as long for it.
 _STUDY = Run(precision="float32", form="compiled", watched=("ap",))
 SIZES = {
     "study": Sizes(base=_STUDY, tuned="bfloat16"),

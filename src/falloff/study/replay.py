@@ -149,7 +149,7 @@ def _asked(tables: Tables, arm: Mapping[str, Any]) -> tuple[Measuring, ...]:
     """What was measured of an arm's run on the splits, with the arm's decoder: lists of numbers are left out."""
     found = tables.numbers.get(arm["key"], {})  # none of a run that diverged
     reading = arm.get("decoder") or ""
-    mine = {title.partition(" ")[0]: numbers for title, numbers in found.items() if title.partition(" ")[2] == reading}
+    mine = {split: numbers for title, numbers in found.items() for split, by in [store.told(title)] if by == reading}
     reference = "choosing" if "choosing" in mine or reading else "val"
     return tuple(Measuring(split=split, threshold="own" if split == reference else "validation", reference=reference,
                            metrics=tuple(name for name in numbers if name != "by"), decoder=store.options(reading))

@@ -143,6 +143,12 @@ class Measuring:
         return [name for name in self.metrics if known.get(name) != _metric_code(name)]
 
 
+def told(title: str) -> tuple[str, str]:
+    """The split and the decoder that :attr:`Measuring.title` names, the decoder as :attr:`Measuring.reading`."""
+    split, _, reading = title.partition(" ")
+    return split, reading
+
+
 def options(reading: str) -> dict[str, Option]:
     """The options of a decoder that :attr:`Measuring.reading` tells in words."""
     found: dict[str, Option] = {}

@@ -18,7 +18,7 @@ from falloff import measures
 from falloff.project import written
 from falloff.run import Run
 from falloff.study.evidence import Evidence
-from falloff.study.store import Measuring
+from falloff.study.store import Measuring, told
 
 KEY = 12  # characters of a run's key that the tables have
 DIGITS = 6  # of a recorded number
@@ -79,7 +79,7 @@ class Tables:
             row = self.run(key).describe() | dict(arm) | {
                 name: self.runs[key].get(name) for name in ("failure", "seconds", "code")}
             for title, found in self.numbers.get(key, {}).items():
-                split, _, reading = title.partition(" ")
+                split, reading = told(title)
                 if reading == (arm.get("decoder") or ""):
                     prefix = "val_" if split in ("choosing", "val") else ""
                     row |= {prefix + metric: value for metric, value in found.items() if metric != "by"}
@@ -132,7 +132,7 @@ class Tables:
         self.numbers[key] = self.numbers.get(key, {}) | {
             title: {metric: rounded(value) for metric, value in numbers.items() if not isinstance(value, list)}
             for title, numbers in found.items()}
-        lists = {_listed(metric, title.partition(" ")[2]): value for title, numbers in found.items()
+        lists = {_listed(metric, told(title)[1]): value for title, numbers in found.items()
                  for metric, value in numbers.items() if isinstance(value, list)}
         if lists:
             self.pictures[key] = self.pictures.get(key, {}) | {
