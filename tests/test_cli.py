@@ -1,8 +1,6 @@
-import logging
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -44,19 +42,13 @@ def project(tmp_path, monkeypatch):
 @pytest.fixture
 def falloff(capsys):
     """The command, here and now: its exit status and what it said."""
-    logger = logging.getLogger("falloff")
-    before, handlers, level = signal.getsignal(signal.SIGTERM), list(logger.handlers), logger.level
-
     def run(*words):
         capsys.readouterr()
         status = cli.main([str(word) for word in words])
         said = capsys.readouterr()
         return status, said.out, said.err
 
-    yield run
-    signal.signal(signal.SIGTERM, before)
-    logger.handlers = handlers
-    logger.setLevel(level)
+    return run
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -44,16 +45,10 @@ def _do(words: list[str] | None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:  # name=value after an option
         given.parameters += rest
-    # Told to stop, leave through the blocks that clean up.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if "MAKELEVEL" in os.environ:
         _end_with_parent(os.getppid())
-    log = logging.getLogger("falloff")  # of this package alone: Dask's own log would bury it
-    log.addHandler(logging.StreamHandler(sys.stderr))
-    log.setLevel(logging.INFO)
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: log.warning("%s", message)
+        with _stoppable(), _said():
             return given.do(given)
     except (ValueError, FileNotFoundError, ConnectionError, RuntimeError) as error:
         print(f"falloff: {error}", file=sys.stderr)
@@ -65,6 +60,32 @@ def _do(words: list[str] | None) -> int:
     except KeyboardInterrupt:
         print("falloff: stopped; what had finished is kept", file=sys.stderr)
         return 130
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Told to stop, leave through the blocks that clean up."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """Show the log of this package alone, since Dask's own would bury it, and warnings in it."""
+    log, shown = logging.getLogger("falloff"), logging.StreamHandler(sys.stderr)
+    level = log.level
+    log.addHandler(shown)
+    log.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: log.warning("%s", message)
+            yield
+    finally:
+        log.removeHandler(shown)
+        log.setLevel(level)
 
 
 def _book(given: argparse.Namespace) -> int:

@@ -2,7 +2,6 @@ import io
 import json
 import re
 import shutil
-import signal
 from contextlib import redirect_stderr
 from pathlib import Path
 
@@ -33,12 +32,11 @@ def built(tmp_path_factory):
     write_chapter(root, "01_small", VALIDATE, REST, parameters=PARAMETERS)
     write_chapter(root, "02_failing", *FAILING)
     write_chapter(root, "03_slip", "print('this is Python'", "%time 1 + 1")
-    log, before = io.StringIO(), signal.getsignal(signal.SIGTERM)
+    log = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stderr(log):
         patch.setenv("FALLOFF_ROOT", str(root))
         patch.setenv(engine.SCHEDULER, "tcp://127.0.0.1:1")  # these chapters train nothing
         status = cli.main(["book"])
-    signal.signal(signal.SIGTERM, before)
     return root, status, log.getvalue()
 
 
@@ -134,12 +132,11 @@ def test_what_is_doubtful_in_a_set_is_said_before_a_kernel_starts(book, capsys, 
     write_chapter(tmp_path, "01_one", parameters='dataset: str = "digits"  # which')
     write_claims(tmp_path)
     monkeypatch.setenv("FALLOFF_ROOT", str(tmp_path))
-    path, before = write_set(tmp_path, "mine", visibilty=np.ones(3), names=np.array(["a", "a"])), signal.getsignal(15)
+    path = write_set(tmp_path, "mine", visibilty=np.ones(3), names=np.array(["a", "a"]))
     assert cli.main(["run", "01_one", f"dataset={path}"]) == 2  # refused before workers, on which this test fails
     assert "mine.npz: names must be" in capsys.readouterr().err
     write_set(tmp_path, "mine", visibilty=np.ones(3))
     monkeypatch.setattr(engine, "cluster", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["run", "01_one", f"dataset={path}"])
-    signal.signal(15, before)
     assert "mine.npz: nothing reads the array 'visibilty' (did you mean 'visibility'?)" in capsys.readouterr().err

@@ -1,10 +1,8 @@
 """Replays of recorded runs: how near they come, what is said of it, and what is adopted."""
 
 import json
-import logging
 import math
 import shutil
-import signal
 
 import pandas as pd
 import pytest
@@ -26,16 +24,12 @@ SAMPLE = 3  # the shortest run, and one of each of the two arms that claims rest
 @pytest.fixture
 def verify(capsys):
     """``falloff verify``: its exit status and what it said."""
-    before, handlers = signal.getsignal(signal.SIGTERM), list(logging.getLogger("falloff").handlers)
-
     def run(*words, profile="tiny"):
         capsys.readouterr()
         status = cli.main(["verify", "--profile", profile, *words])
         return status, capsys.readouterr()
 
-    yield run
-    signal.signal(signal.SIGTERM, before)
-    logging.getLogger("falloff").handlers = handlers
+    return run
 
 
 def verdict(copied):
