@@ -83,7 +83,11 @@ def ingredients(run: Run) -> dict[str, digests.Source]:
 @functools.lru_cache(maxsize=4096)
 def _made_of(parts: str) -> tuple[str, str]:
     """The digest of the code of runs with these parts, and the libraries."""
-    found = ingredients(Run.of({**json.loads(parts), "steps": 1, "evaluations": 1}))
+    return made_of(ingredients(Run.of({**json.loads(parts), "steps": 1, "evaluations": 1})))
+
+
+def made_of(found: Mapping[str, digests.Source]) -> tuple[str, str]:
+    """The digest of some modules, and the libraries that they import, as JSON."""
     code = digests.of_text(*(text for name, source in found.items() for text in (name, source.digest)))
     return code, json.dumps(digests.libraries(found.values()))
 

@@ -17,8 +17,10 @@ import pandas as pd
 from falloff import measures
 from falloff.project import written
 from falloff.run import Run
+from falloff.study import subjects
 from falloff.study.evidence import Evidence
 from falloff.study.store import Measuring, told
+from falloff.study.subjects import Subject
 
 KEY = 12  # characters of a run's key that the tables have
 DIGITS = 6  # of a recorded number
@@ -55,9 +57,9 @@ class Tables:
         """The arms' runs that claims are judged on."""
         return [arm for arm in self.arms if arm["role"] == "reported"]
 
-    def run(self, key: str) -> Run:
-        """The description of a run."""
-        return Run.of(self.base.describe() | json.loads(self.runs[key]["changes"]))
+    def run(self, key: str) -> Subject:
+        """The description of a run, or of a floor."""
+        return subjects.of(self.base.describe() | json.loads(self.runs[key]["changes"]))
 
     def has(self, key: str, asked: Sequence[Measuring]) -> bool:
         """Whether a run is recorded with all that is asked of it, by today's code; one that failed has no numbers."""
@@ -125,7 +127,7 @@ class Tables:
             old = getattr(self, part)
             setattr(self, part, {key: old[key] for key in kept if key in old})
 
-    def add(self, key: str, run: Run, row: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]],
+    def add(self, key: str, run: Subject, row: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]],
             curve: Sequence[Mapping[str, Any]]) -> None:
         """A run: what is said of it, what was measured of it by the name of the measuring, and its curve."""
         self._describe(key, run, row)
@@ -139,9 +141,9 @@ class Tables:
                 metric: np.asarray(value, np.float16) for metric, value in lists.items()}
         self.curves[key] = [{name: rounded(value) for name, value in point.items()} for point in curve]
 
-    def _describe(self, key: str, run: Run, row: Mapping[str, Any]) -> None:
+    def _describe(self, key: str, run: Subject, row: Mapping[str, Any]) -> None:
         base = self.base.describe()
-        changes = {name: value for name, value in run.describe().items() if value != base[name]}
+        changes = {name: value for name, value in run.describe().items() if name not in base or value != base[name]}
         self.runs[key] = {**row, "changes": json.dumps(changes, sort_keys=True)}
 
     def write(self, path: Path) -> dict[str, str]:
