@@ -13,6 +13,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from falloff import measures, plots
+from falloff.run import Run
 from falloff.study import recording, tuning
 from falloff.study.experiments import EXPERIMENTS, SIZES
 from falloff.study.statistics import interval
@@ -90,10 +91,11 @@ def _source(path: Path, manifest: dict[str, Any], tables: Tables) -> str:
     runs = tables.runs.values()
     devices, commits = ({run[what]: None for run in runs if what in run} for what in ("device_model", "commit"))
     diverged = sum("failure" in run for run in runs)
+    took = " of training" if any(isinstance(tables.run(key), Run) for key in tables.runs) else ""
     source = f"../data/recorded/{manifest['profile']}/{path.stem}"
     files = {"manifest": "json", **{name.split(".")[0]: name for name in FILES if name in manifest["files"]}}
     return (f"{'' if manifest['complete'] else '**Recorded in part.** '}{manifest['runs']} runs, "
-            f"{manifest['seconds'] / 60:.0f} minutes of training, {manifest['date'][:10]}, {', '.join(devices)}, "
+            f"{manifest['seconds'] / 60:.0f} minutes{took}, {manifest['date'][:10]}, {', '.join(devices)}, "
             f"PyTorch {manifest['versions']['torch']}, commit {', '.join(f'`{commit}`' for commit in commits)}"
             f"{'' if manifest['clean'] else ' with uncommitted changes'}. "
             + (f"{diverged} runs diverged. " if diverged else "")

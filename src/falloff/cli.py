@@ -224,7 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--file", type=Path, help="a TOML file of parameters; name=value goes before it")
     some = with_profile(verb("record", _record, "run experiments and write their tables to runs/recorded"), "study")
     some.add_argument("--device", help="instead of the profile's own")
-    some.add_argument("--dry", action="store_true", help="say how many runs there are, and how long they will take")
+    some.add_argument("--dry", action="store_true", help="say how many runs there are, their time and memory")
     some.add_argument("--publish", action="store_true", help="write to data/recorded, which is committed")
     some.add_argument("experiment", nargs="*", help="all by default")
     again = with_profile(verb("verify", _verify, "train recorded runs again and compare"), "study")

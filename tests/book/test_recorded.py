@@ -7,10 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from extensions import extension_of
-from recordings import BASE, CHOOSING, COUNT, PAIR, edit, use
+from recordings import BASE, CHOOSING, COUNT, LATE, PAIR, edit, use
 
 from falloff.study import recording, tuning
 from falloff.study.experiments import Experiment, Planned
+from falloff.study.floors import Floor
 
 
 @pytest.fixture
@@ -63,6 +64,17 @@ def test_without_reported_runs_the_spread_of_each_arm_is_told_and_what_diverged(
     values = recording.recorded("far", "tiny").set_index("arm")["val_ap"]["bce"]
     assert "pictures for choosing, mean and SD over runs" in text and "2 runs diverged." in text
     assert bce == ["BCE", "2", f"{values.mean():.3f} (SD {values.std():.3f})"] and mse == ["MSE", "2", "undefined"]
+
+
+def test_floors_were_not_trained(page, copied, monkeypatch):
+    def plan(sizes):
+        yield [Planned("chance", "reported", Floor(dataset="spots", floor="chance", seed=seed), (CHOOSING, LATE))
+               for seed in (0, 1)]
+
+    use(monkeypatch, floors=Experiment(question="How much?", plan=plan, metrics=("ap",)))
+    recording.write("tiny", publish=True)
+    text = "\n".join(page().shown("tiny"))
+    assert rows(text)[1][:2] == ["chance", "2"] and "2 runs, 0 minutes, " in text
 
 
 def test_of_a_tuning_the_choices_are_told_with_the_edges_at_which_they_lie(page):

@@ -6,10 +6,12 @@ import pandas as pd
 import pytest
 from scenes import write_set
 
-from falloff import losses, measures, profiles, sets
+from falloff import data, losses, measures, profiles, sets
+from falloff.recipe import Recipe
 from falloff.run import Run
 from falloff.study import experiments, real, recording, store, tuning
 from falloff.study.experiments import EXPERIMENTS, SIZES, settings
+from falloff.study.floors import Floor
 
 NAMES = [(profile, name) for profile in SIZES for name in EXPERIMENTS]
 LATE = ("test", "fresh")  # the pictures that are read when all choices are made
@@ -37,10 +39,13 @@ def test_every_experiment_of_every_profile_can_be_planned(planned, profile, name
     stages = planned(profile, name)
     assert stages and all(stages)
     for one in (one for stage in stages for one in stage):
-        assert isinstance(one.run, Run) and one.arm and one.role and one.asked
-        assert one.run.precision != "auto" and one.run.form != "auto"  # which a machine would decide
+        assert one.arm and one.role and one.asked
         assert {name for asked in one.asked for name in asked.metrics} <= measures.METRICS.keys()
-        assert {"ap", "pixel_ap"} & set(one.run.watched)
+        if name == "floors":
+            assert isinstance(one.run, Floor)
+        else:
+            assert one.run.precision != "auto" and one.run.form != "auto"  # which a machine would decide
+            assert {"ap", "pixel_ap"} & set(one.run.watched)
 
 
 @pytest.mark.parametrize(("profile", "name"), NAMES)
@@ -216,3 +221,20 @@ def test_a_decoder_of_the_record_reads_the_nets_of_the_head_to_head(planned):
         seeds = {name: {one.run.seed for one in read if one.arm == f"{loss}, {name}"} for name in experiments.DECODERS}
         assert all(found == set(settings("study").seeds) for found in seeds.values())
     assert {one.decoder for one in read} == {one.asked[0].reading for one in read}
+
+
+@pytest.mark.parametrize("profile", SIZES)
+def test_floors_give_as_many_points_as_the_nets_decoder_and_are_chosen_by_no_more_trials(planned, profile):
+    tried, reported = planned(profile, "floors")
+    sizes = settings(profile, "cpu")
+    train = data.load(sizes.base.dataset, "train", sizes.base.size)
+    system = Recipe(sizes.base.replace(bias=0.0)).system(train)
+    for one in (*tried, *reported):
+        assert one.run.count == system.count * (10 if one.arm == "chance, ten times as many" else 1)
+        assert (one.run.dataset, one.run.size) == (sizes.base.dataset, sizes.base.size)
+    for arm in {one.arm for one in tried}:
+        mine = [one for one in tried if one.arm == arm]
+        assert [one.trial for one in mine] == list(range(len(mine))) and len(mine) <= sizes.trials
+    for arm in {one.arm for one in reported}:
+        seeds = [one.run.seed for one in reported if one.arm == arm]
+        assert seeds == list(sizes.seeds if "chance" in arm or "at random" in arm else sizes.seeds[:1])

@@ -33,6 +33,9 @@ from falloff.study.experiments import Experiment, Planned
 from falloff.study.store import Measuring
 from falloff.study.tables import rounded
 
+NO_TIME = "no time can be told before something is recorded"
+MEMORY = "some 0.4 GB for the largest run"  # what a process needs to begin with: the pictures are small
+
 
 @pytest.fixture
 def elsewhere(root, tmp_path, monkeypatch):
@@ -340,7 +343,7 @@ def test_what_needs_a_set_that_is_not_here_is_left_out_and_named(two_sets, elsew
     status, said = falloff(*words, "--dry", "both")
     left_out = f"left out: what needs gone, not found under {sets.root()}, which FALLOFF_DATA names"
     assert status == 0 and said.out == (
-        f"both: 4 runs, 0 of them recorded; no time can be told before something is recorded; {left_out}\n")
+        f"both: 4 runs, 0 of them recorded; {NO_TIME}; {MEMORY}; {left_out}\n")
     status, said = falloff(*words, "both")
     assert status == 0 and left_out in said.err and "Traceback" not in said.err
     manifest, tables = recording.read(elsewhere / "runs" / "recorded" / "tiny" / "both.json")
@@ -382,10 +385,10 @@ def test_a_forecast_writes_nothing_and_says_how_many_runs_are_left(elsewhere, fa
     dry = "record", "--profile", "tiny", "--dry"
     status, said = falloff(*dry)
     assert status == 0 and not (elsewhere / "runs").exists() and not asked
-    assert said.out == f"pair: {COUNT} runs, 0 of them recorded; no time can be told before something is recorded\n"
+    assert said.out == f"pair: {COUNT} runs, 0 of them recorded; {NO_TIME}; {MEMORY}\n"
     stopped_after(3)
-    assert re.fullmatch(rf"pair: {COUNT} runs, 7 of them recorded; about 0 minutes for the rest, \d+ at once\n",
-                        falloff(*dry)[1].out)
+    time = r"about 0 minutes for the rest, \d+ at once"
+    assert re.fullmatch(f"pair: {COUNT} runs, 7 of them recorded; {time}; {MEMORY}\n", falloff(*dry)[1].out)
     status, said = falloff("record", "--profile", "tiny")
     assert status == 0 and said.out == f"recorded: {elsewhere / 'runs' / 'recorded' / 'tiny' / 'pair.json'}\n"
     assert falloff(*dry)[1].out == f"pair: {COUNT} runs, {COUNT} of them recorded\n"  # at the rates that were chosen

@@ -14,7 +14,10 @@ from falloff.machine import Precision
 from falloff.profiles import profile
 from falloff.run import Option, Run
 from falloff.study import real, tuning
+from falloff.study.floors import Floor
 from falloff.study.store import Measuring
+from falloff.study.subjects import Subject
+from falloff.systems.heatmap import LEAST_COUNT
 
 # The splits of the record: a choice is made on pictures that none is trained on, and what is reported is read from
 # pictures that nobody looked at before the choices were made.
@@ -64,14 +67,14 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of an experiment: the arm and the role it has there, what is measured of it, and the trial it repeats.
+    """A run or floor of an experiment: its arm and role there, what is measured of it, and the trial that it repeats.
 
     What is asked for by another decoder than the system's own is asked for by one alone.
     """
 
     arm: str
     role: str
-    run: Run
+    run: Subject
     asked: tuple[Measuring, ...] = (CHOOSING,)
     trial: int | None = None
 
@@ -325,6 +328,33 @@ def on_real_sets(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     yield _reported(sizes.few, best, real.LATE, real.CHOOSING)
 
 
+# What a floor says is scored by no probability, and none is trained.
+FLOORED = Measuring(split="fresh", reference="choosing", metrics=(
+    "ap", "ap_05", "ap_1", "ap_3", "ap_4", "ap_6", "ap_tuned", "ap_worst_class", "f1", "threshold", "recall",
+    "precision", "duplicates", "error", "pck_mean", "balanced_class_accuracy", "wrong_class", "class_accuracy",
+    "presence_auroc", "ap_by_picture", "ap_tuned_by_picture", "pck_mean_by_picture"))
+LOOKED_FOR = [{"side": side, "scales": scales} for side in (13, 17, 21, 25) for scales in (1, 3, 5)]
+BLOBS = [{"sigma": sigma, "scales": scales, "threshold": threshold}
+         for sigma in (5.0, 6.0, 7.0, 8.0, 9.0) for scales in (1, 3) for threshold in (0.01, 0.03, 0.1)]
+
+
+def floors(sizes: Sizes) -> Plan:
+    """What is found without a net, its options chosen as those of nets are; with seeds where something is drawn."""
+    split = data.load(sizes.base.dataset, "train", sizes.base.size)
+    base = Floor(dataset=sizes.base.dataset, size=sizes.base.size, floor="chance",
+                 count=max(LEAST_COUNT, 2 * split.points.xy.shape[1]))  # what the nets' decoder gives
+    tried = {arm: [base.replace(floor=arm, floor_options=one) for one in some[: sizes.trials]]
+             for arm, some in (("templates", LOOKED_FOR), ("blobs", BLOBS))}
+    found = yield [Planned(arm, "tuning", floor.replace(seed=tuning.TRIAL_SEED), trial=trial)
+                   for arm, some in tried.items() for trial, floor in enumerate(some)]
+    best = {arm: some[int(tuning.score(found[found["arm"] == arm]).index[0])] for arm, some in tried.items()}
+    unnamed = best["blobs"].replace(floor_options={**best["blobs"].floor_options, "named": "at random"})
+    cells = {"chance": base, "chance, ten times as many": base.replace(count=10 * base.count), **best,
+             "blobs, named at random": unnamed}
+    yield [Planned(arm, "reported", floor.replace(seed=seed), (CHOOSING, FLOORED)) for arm, floor in cells.items()
+           for seed in (sizes.seeds if floor.is_drawn else sizes.seeds[:1])]
+
+
 def _half(sizes: Sizes) -> tuple[int, ...]:
     return sizes.seeds[: max(1, len(sizes.seeds) // 2)]
 
@@ -408,6 +438,7 @@ EXPERIMENTS = {
     "real": Experiment(question="Does the order of losses on digits hold on faces, a mouse, nuclei and people?",
                        plan=on_real_sets, needs="tuning",
                        metrics=("ap_tuned", "ap", "ap_1", "pck_mean", "f1", "pck", "nme")),
+    "floors": Experiment(question="How much is found without a net: at random, by templates, by blobs?", plan=floors),
 }
 
 # Many processors have no bfloat16 of their own, and take many times as long for it.

@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ import pandas as pd
 from falloff import profiles, sets
 from falloff.project import commit, project_root, written
 from falloff.run import Run
-from falloff.study import claims, engine, experiments
+from falloff.study import claims, costs, engine, experiments, subjects
 from falloff.study.evidence import Evidence
 from falloff.study.experiments import EXPERIMENTS, Planned, Sizes, Stage, settings
-from falloff.study.store import Measuring, Store, identity, key
+from falloff.study.store import Measuring, Store
+from falloff.study.subjects import Subject, identity, key
 from falloff.study.tables import KEY, Tables
 
 log = logging.getLogger(__name__)
@@ -107,18 +108,21 @@ def fill(tables: Tables, stage: Stage, keys: Sequence[str], store: Store, label:
     Raises:
         RuntimeError: a run failed for another reason than that its training diverged.
     """
-    runs: dict[str, Run] = {}
+    runs: dict[str, Subject] = {}
     asked: dict[str, tuple[Measuring, ...]] = {}
     for short, one in zip(keys, stage, strict=True):
         if not tables.has(short, one.asked):
             runs[short] = one.run
             asked[short] = tuple(dict.fromkeys((*asked.get(short, ()), *one.asked)))  # of all arms that have this run
     alike = [[short for short in runs if asked[short] == some] for some in dict.fromkeys(asked.values())]
-    parts = [some[start : start + PART] for some in alike for start in range(0, len(some), PART)]
+    # A floor is written as soon as it is measured: no store holds it.
+    sizes = [PART if all(isinstance(runs[short], Run) for short in some) else 1 for some in alike]
+    parts = [some[start : start + size] for some, size in zip(alike, sizes, strict=True)
+             for start in range(0, len(some), size)]
     for number, part in enumerate(parts, start=1):
         wanted = asked[part[0]]
-        found = engine.results([runs[short] for short in part], store, wanted,
-                               stage=f"{label}, part {number} of {len(parts)}")
+        found = subjects.results([runs[short] for short in part], store, wanted,
+                                 stage=f"{label}, part {number} of {len(parts)}")
         failed = []
         for short, (stored, numbers, error) in zip(part, found, strict=True):
             if stored is not None:
@@ -229,39 +233,44 @@ def is_of_this_code(manifest: Mapping[str, Any], tables: Tables) -> bool:
 
 def codes(tables: Tables) -> set[str]:
     """The digests of the code that would train the recorded runs today."""
-    runs = [tables.run(short) for short in tables.runs]
-    kinds = {(run.dataset, run.system, run.model, run.loss, bool(run.augment), run.watched): run for run in runs}
-    return {identity(run)["code"] for run in kinds.values()}
+    return subjects.codes(tables.run(short) for short in tables.runs)
 
 
 # What is to come.
 
 
 def forecast(name: str, profile: str, sizes: Sizes) -> str:
-    """How many runs an experiment has, how many are recorded, and how long the rest will take here.
+    """How many runs an experiment has, how many are recorded, and what time and memory the rest will take here.
 
     Runs on sets that are not here do not count; the last words name these sets and where they were looked for.
     """
     tables = known(name, profile, sizes.base)
-    runs: dict[str, Run] = {}
-    lacking: set[str] = set()
+    keys: set[str] = set()
+    left: dict[str, Planned] = {}
     absent: set[str] = set()
     for stage, _ in _answered(name, profile, sizes, absent):
         for one in stage:
-            runs[short := key(one.run)[:KEY]] = one.run
+            keys.add(short := key(one.run)[:KEY])
             if not tables.has(short, one.asked):
-                lacking.add(short)
-    left = [run for short, run in runs.items() if short in lacking]
-    words = [f"{len(runs)} runs, {len(runs) - len(left)} of them recorded" if runs else "nothing can be recorded here"]
-    rate, at_once = _seconds_a_unit(profile, sizes.base), engine.workers([sizes.base.device])
-    if left and rate is None:
-        words.append("no time can be told before something is recorded")
-    elif left and rate is not None:
-        words.append(f"about {rate * sum(map(_work, left)) / at_once / 60:.0f} minutes for the rest, {at_once} at once")
+                left[short] = one
+    words = [f"{len(keys)} runs, {len(keys) - len(left)} of them recorded" if keys else "nothing can be recorded here"]
+    if left:
+        words.append(_time(left.values(), profile, sizes.base))
+        words.append(f"{costs.memory(left.values())} for the largest run")
     if absent:
         words.append(f"left out: what needs {', '.join(sorted(absent))}, not found under {sets.root()}, which "
                      "FALLOFF_DATA names")
     return "; ".join(words)
+
+
+def _time(left: Collection[Planned], profile: str, base: Run) -> str:
+    """How long some runs will take."""
+    rates = {kind: _seconds_a_unit(profile, base, kind) for kind in {type(one.run) for one in left}}
+    if any(map(math.isnan, rates.values())):
+        return "no time can be told before something is recorded"
+    at_once = engine.workers([base.device]) if Run in rates else 1
+    minutes = sum(rates[type(one.run)] * costs.work(one.run) for one in left) / at_once / 60
+    return f"about {minutes:.0f} minutes for the rest, {at_once} at once"
 
 
 def planned(name: str, profile: str, sizes: Sizes) -> list[Stage]:
@@ -296,18 +305,15 @@ def _alike(stage: Stage) -> pd.DataFrame:
                                                               for metric in asked.metrics} for one in stage])
 
 
-def _work(run: Run) -> float:
-    """What a training costs, in no unit."""
-    return run.steps * run.batch * (run.size or 64) ** 2 * run.width
-
-
-def _seconds_a_unit(profile: str, base: Run) -> float | None:
-    """Of the work of what is recorded."""
+def _seconds_a_unit(profile: str, base: Run, kind: type[Subject]) -> float:
+    """Of the work of what is recorded, on sets that are here; NaN where nothing is."""
     rates = []
     for name in EXPERIMENTS:
         tables = known(name, profile, base)
-        rates += [row["seconds"] / _work(tables.run(short)) for short, row in tables.runs.items() if "seconds" in row]
-    return statistics.median(rates) if rates else None
+        done = [(tables.run(short), row["seconds"]) for short, row in tables.runs.items() if "seconds" in row]
+        rates += [seconds / costs.work(run) for run, seconds in done
+                  if isinstance(run, kind) and sets.is_here(run.dataset)]
+    return statistics.median(rates) if rates else math.nan
 
 
 # Manifests.

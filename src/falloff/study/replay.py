@@ -19,9 +19,10 @@ from falloff import measures, sets
 from falloff.machine import resolve_precision
 from falloff.project import commit, project_root, written
 from falloff.run import Run
-from falloff.study import claims, recording, store
+from falloff.study import claims, recording, store, subjects
 from falloff.study.experiments import EXPERIMENTS, Planned
 from falloff.study.store import Measuring, Store
+from falloff.study.subjects import Subject
 from falloff.study.tables import Tables
 
 log = logging.getLogger(__name__)
@@ -115,19 +116,21 @@ def sample(name: str, tables: Tables) -> list[dict[str, Any]]:
     """What is replayed of an experiment: its shortest run, and the first seed of each arm that a claim rests on."""
     arms = [arm for arm in tables.arms if "failure" not in tables.runs[arm["key"]]]
     rests = set().union(*(claim.arms for claim in claims.load().values() if claim.experiment == name))
-    chosen = {min(arms, key=lambda arm: tables.run(arm["key"]).steps)["key"]} if arms else set()
+    chosen = {min(arms, key=lambda arm: subjects.steps(tables.run(arm["key"])))["key"]} if arms else set()
     for wanted in sorted(rests):
         chosen |= {arm["key"] for arm in [a for a in arms if a["arm"] == wanted and a["role"] == "reported"][:1]}
     return list({arm["key"]: arm for arm in arms if arm["key"] in chosen}.values())
 
 
-def is_here(run: Run) -> bool:
+def is_here(run: Subject) -> bool:
     """Whether the set that a run was trained on is here."""
     return sets.is_here(run.dataset)
 
 
-def _on(run: Run, device: str | None, exact: bool) -> Run:
+def _on(run: Subject, device: str | None, exact: bool) -> Subject:
     """The run as it is replayed: on a device, and in bfloat16 only where that is computed natively or asked for."""
+    if not isinstance(run, Run):
+        return run
     run = run if device is None else run.replace(device=device)
     return run if exact or run.precision == "float32" else run.replace(precision=resolve_precision("auto", run.device))
 
