@@ -9,7 +9,6 @@ import torch
 
 from falloff.run import Run
 from falloff.study import costs
-from falloff.study.experiments import Planned
 from falloff.study.floors import Floor
 from falloff.study.store import Measuring
 
@@ -78,20 +77,20 @@ def test_more_pictures_or_features_take_more_and_large_batches_are_scaled(spots)
 
 def test_measuring_holds_the_maps_of_all_splits_that_are_asked_for(spots):
     maps = 8 * 2 * 16 * 16 * 4  # 8 pictures, 2 classes
-    assert costs.measured(Planned("a", "b", BASE, (VAL,))) == 3 * maps
-    assert costs.measured(Planned("a", "b", BASE, (TEST,))) == costs.measured(Planned("a", "b", BASE, (VAL, TEST)))
-    assert costs.measured(Planned("a", "b", BASE, (TEST,))) == 5 * maps  # and what the threshold is chosen on
-    assert costs.measured(Planned("a", "b", Floor(dataset="spots", floor="chance"), (VAL,))) == 2 * maps
+    assert costs.measured(BASE, (VAL,)) == 3 * maps
+    assert costs.measured(BASE, (TEST,)) == costs.measured(BASE, (VAL, TEST))
+    assert costs.measured(BASE, (TEST,)) == 5 * maps  # and what the threshold is chosen on
+    assert costs.measured(Floor(dataset="spots", floor="chance"), (VAL,)) == 2 * maps
 
 
 def test_memory_is_that_of_the_largest_run_on_its_device(spots, monkeypatch):
     asked = []
     monkeypatch.setattr(costs, "trained", lambda run: asked.append(run) or 2.5e9)
-    some = [Planned("a", "b", BASE.replace(width=width), (VAL,)) for width in (2, 8, 4)]
-    assert costs.memory(some) == "some 3.9 GB" and asked == [some[1].run]
-    gpu = [Planned("a", "b", BASE.replace(device="cuda"), (VAL,))]
+    some = [(BASE.replace(width=width), (VAL,)) for width in (2, 8, 4)]
+    assert costs.memory(some) == "some 3.9 GB" and asked == [some[1][0]]
+    gpu = [(BASE.replace(device="cuda"), (VAL,))]
     assert costs.memory(gpu) == "some 2.5 GB of the GPU and 0.4 GB beside"
-    assert costs.memory([Planned("a", "b", Floor(dataset="spots"), (VAL,))]) == "some 0.4 GB"
+    assert costs.memory([(Floor(dataset="spots"), (VAL,))]) == "some 0.4 GB"
 
 
 PROCESS = """

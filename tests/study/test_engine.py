@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +21,7 @@ from torch._dynamo.exc import TorchDynamoException
 import falloff
 from falloff.losses import autograd
 from falloff.recipe import Recipe
-from falloff.study import Store, curves, engine, progress, record, store
+from falloff.study import Store, costs, curves, engine, progress, record, store
 from falloff.study import run as run_all
 from falloff.study.progress import Progress
 from falloff.training import Run, train
@@ -200,6 +201,27 @@ def test_as_many_runs_at_once_as_cores_memory_and_gpus_allow(
     if slots:
         monkeypatch.setenv(engine.GPU_SLOTS, slots)
     assert engine.workers(devices) == count
+
+
+def test_what_is_large_to_measure_is_done_by_fewer_workers(spots, monkeypatch):
+    asked = []
+
+    @contextmanager
+    def cluster(devices, memory):
+        asked.append((devices, memory))
+        raise ConnectionError("none here")
+        yield
+
+    monkeypatch.setattr(engine, "CPU_COUNT", 64)
+    monkeypatch.setattr(engine, "MEMORY_LIMIT", 16e9)
+    monkeypatch.setattr(costs, "measured", lambda run, asked: {None: 1e9, 32: 5e9}[run.size])
+    assert engine.workers(["cpu"]) == engine.workers(["cpu"], 1e9) == 8
+    monkeypatch.setattr(engine, "cluster", cluster)
+    monkeypatch.delenv(engine.SCHEDULER, raising=False)
+    runs = [Run(dataset=name, size=size) for name, size in (("spots", None), ("digits", 32), ("spots", None))]
+    with pytest.raises(ConnectionError):
+        engine.run(runs)
+    assert asked == [({"cpu"}, costs.process(5e9))] and engine.workers(*asked[0]) == 2
 
 
 @pytest.mark.parametrize("slots", ["0", "-1", "1.5", "many"])

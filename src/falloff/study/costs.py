@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import weakref
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 from falloff import data
 from falloff.run import Run
-from falloff.study.experiments import Planned
-from falloff.study.subjects import Subject
+from falloff.study.floors import Floor
+from falloff.study.store import Measuring
 from falloff.training import train
 
 WIDE = 12  # the width of a net at which the time of a step begins to grow with its square
@@ -26,7 +26,7 @@ STEPS = 2  # after which an optimiser has all that it keeps
 BATCH = 32  # pictures of a step that is tried
 
 
-def work(run: Subject) -> float:
+def work(run: Run | Floor) -> float:
     """What a training costs, in no unit: its pictures, times their pixels, times what the net does at each; a floor 1.
 
     On one core a step took 1, 3 and 11 times as long at widths of 16, 32 and 64, and as long with 300 labelled points a
@@ -37,19 +37,19 @@ def work(run: Subject) -> float:
     return run.steps * run.batch * _pixels(run.dataset, run.size) * run.width * (1 + run.width / WIDE)
 
 
-def memory(some: Collection[Planned]) -> str:
-    """What the largest of some runs takes, in words: of the machine, or of its GPU and of the machine beside it.
+def memory(some: Collection[tuple[Run | Floor, Sequence[Measuring]]]) -> str:
+    """What the largest of some runs and what is measured of them takes, in words: of the machine, or also of its GPU.
 
     It is the larger of what training and measuring need, and what a process needs to begin with.
     """
-    one = max(some, key=_largeness)
-    beside, of_training = measured(one), 0.0
-    if isinstance(one.run, Run):
-        pictures = data.load(one.run.dataset, "train", one.run.size).images.nbytes
-        beside, of_training = beside + pictures, trained(one.run) + pictures
-        if _is_on_gpu(one.run):
-            return f"some {of_training / 1e9:.1f} GB of the GPU and {_of_process(beside)} beside"
-    return f"some {_of_process(max(beside, of_training))}"
+    run, asked = max(some, key=lambda one: _largeness(*one))
+    beside, of_training = measured(run, asked), 0.0
+    if isinstance(run, Run):
+        pictures = data.load(run.dataset, "train", run.size).images.nbytes
+        beside, of_training = beside + pictures, trained(run) + pictures
+        if _is_on_gpu(run):
+            return f"some {of_training / 1e9:.1f} GB of the GPU and {process(beside) / 1e9:.1f} GB beside"
+    return f"some {process(max(beside, of_training)) / 1e9:.1f} GB"
 
 
 def trained(run: Run) -> float:
@@ -65,17 +65,22 @@ def trained(run: Run) -> float:
     return run.batch / tried.batch * peak(lambda: train(tried))
 
 
-def measured(one: Planned) -> float:
-    """Bytes of the maps that measuring holds at once, at the resolution of the pictures.
+def measured(run: Run | Floor, asked: Sequence[Measuring]) -> float:
+    """Bytes of the maps that measuring a run holds at once, at the resolution of the pictures.
 
     They are those of each split that is asked for, as the system puts them out and as scores, and one more of the
     largest, for what metrics make of them.
     """
-    splits = {split for asked in one.asked for split in
-              ((asked.split,) if asked.threshold == "own" else (asked.split, asked.reference))}
+    splits = {split for one in asked for split in
+              ((one.split,) if one.threshold == "own" else (one.split, one.reference))}
     sizes = [len(part.images) * len(part.classes) * math.prod(part.size) * 4
-             for part in (data.load(one.run.dataset, split, one.run.size) for split in splits)]
-    return (2 if isinstance(one.run, Run) else 1) * sum(sizes) + max(sizes)
+             for part in (data.load(run.dataset, split, run.size) for split in splits)]
+    return (2 if isinstance(run, Run) else 1) * sum(sizes) + max(sizes)
+
+
+def process(needed: float) -> float:
+    """Bytes of a worker whose tensors need so many at once."""
+    return PROCESS + HELD * needed
 
 
 def peak(function: Callable[[], object]) -> int:
@@ -116,15 +121,10 @@ def _is_on_gpu(run: Run) -> bool:
     return torch.device(run.device).type == "cuda"
 
 
-def _of_process(needed: float) -> str:
-    return f"{(PROCESS + HELD * needed) / 1e9:.1f} GB"
-
-
-def _largeness(one: Planned) -> tuple[float, int]:
+def _largeness(run: Run | Floor, asked: Sequence[Measuring]) -> tuple[float, int]:
     """What orders runs by their memory."""
-    run = one.run
     features = run.batch * run.width if isinstance(run, Run) else 1
-    return _pixels(run.dataset, run.size) * features, len(one.asked)
+    return _pixels(run.dataset, run.size) * features, len(asked)
 
 
 @functools.cache

@@ -22,6 +22,7 @@ from distributed.system import MEMORY_LIMIT
 from falloff import data, digests, measures
 from falloff.machine import check_device
 from falloff.run import Option, Run
+from falloff.study import costs
 from falloff.study.progress import PREFIX, Progress
 from falloff.study.store import FINAL, VALIDATION, Entry, Measuring, Store, flat
 from falloff.training import Record, train
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 SCHEDULER = "FALLOFF_SCHEDULER"
 GPU_SLOTS = "FALLOFF_GPU_SLOTS"
 TASKS = 500  # at most so many, nearly: thousands of short runs go to the workers some at a time
-WORKER_MEMORY = 1.5 * 2**30  # bytes that one training of the study may need, PyTorch included
+WORKER_MEMORY = 1.8e9  # bytes that a worker may need, PyTorch included, unless what it measures takes more
 
 # Dask's own setting gives freed memory back to the system at once; each training step would then fault its maps in
 # again, at twice the time.
@@ -147,8 +148,11 @@ def record(one: Run, *, store: Store | None = None) -> Record:
 
 
 @contextmanager
-def cluster(devices: Iterable[str] = ("cpu",)) -> Iterator[str]:
-    """The address of the scheduler to use: the named one, or that of a local cluster that ends with the block."""
+def cluster(devices: Iterable[str] = ("cpu",), memory: float = 0) -> Iterator[str]:
+    """The address of the scheduler to use: the named one, or that of a local cluster that ends with the block.
+
+    The local one has as many workers as :func:`workers` says.
+    """
     address = os.environ.get(SCHEDULER)
     if address:
         yield address
@@ -157,7 +161,7 @@ def cluster(devices: Iterable[str] = ("cpu",)) -> Iterator[str]:
         stack.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER}))
         with _ctrl_c_blocked():
             local = stack.enter_context(LocalCluster(
-                n_workers=workers(devices), threads_per_worker=1, processes=True, host="127.0.0.1",
+                n_workers=workers(devices, memory), threads_per_worker=1, processes=True, host="127.0.0.1",
                 dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL,
             ))
         yield local.scheduler_address
@@ -177,9 +181,14 @@ def _ctrl_c_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def workers(devices: Iterable[str]) -> int:
-    """How many runs a local cluster does at once: as cores and memory allow, and the slots of the GPUs."""
-    count = max(1, min(CPU_COUNT, int(MEMORY_LIMIT // WORKER_MEMORY)))
+def workers(devices: Iterable[str], memory: float = 0) -> int:
+    """How many runs a local cluster does at once: as cores and memory allow, and the slots of the GPUs.
+
+    Args:
+        devices: of the runs.
+        memory: bytes that one of them needs, where that is more than usual.
+    """
+    count = max(1, min(CPU_COUNT, int(MEMORY_LIMIT // max(WORKER_MEMORY, memory))))
     if any(torch.device(device).type == "cuda" for device in devices):
         given = os.environ.get(GPU_SLOTS, "4")
         if not given.isdecimal() or int(given) < 1:
@@ -232,7 +241,8 @@ def _compute(
     jobs = {name: (_resolved(entry.run), entry.identity) for name, entry in missing.items()}
     names, size = list(missing), max(1, len(missing) // TASKS)
     parts = [names[start : start + size] for start in range(0, len(names), size)]
-    with cluster({entry.run.device for entry in missing.values()}) as address, _client(address) as client:
+    devices = {entry.run.device for entry in missing.values()}
+    with cluster(devices, _memory(missing.values(), asked)) as address, _client(address) as client:
         futures = client.map(
             _train_all, [[jobs[name] for name in part] for part in parts], folder=store.folder, asked=tuple(asked),
             train=train, pure=False,
@@ -246,6 +256,14 @@ def _compute(
             yield from zip(part, _outcomes(future, len(part)), strict=True)
         for name in left:  # the scheduler went away, and with it what it was asked for
             yield name, _LOST
+
+
+def _memory(entries: Iterable[Entry], asked: Sequence[Measuring]) -> float:
+    """Bytes that measuring the largest of some runs needs, where that decides anything: here."""
+    if os.environ.get(SCHEDULER):
+        return 0
+    pictures = {(entry.run.dataset, entry.run.size): entry.run for entry in entries}
+    return max(costs.process(costs.measured(run, asked)) for run in pictures.values())
 
 
 _LOST = "the scheduler was lost; what had finished is stored, a rerun does the rest"
