@@ -23,7 +23,9 @@ from falloff.systems.heatmap import LEAST_COUNT
 # pictures that nobody looked at before the choices were made.
 CHOOSING = Measuring(split="choosing", metrics=("ap_tuned", "ap_1", "ap", "pck_mean"), threshold="own")
 FRESH = Measuring(split="fresh", metrics=measures.STUDY, reference="choosing")
+# With a number for each picture of what is judged: AP at 2 px, or the mean over 1 and 2 px where the former is near 1.
 BY_PICTURE = Measuring(split="fresh", metrics=(*measures.STUDY, "ap_by_picture"), reference="choosing")
+TUNED_BY_PICTURE = Measuring(split="fresh", metrics=(*measures.STUDY, "ap_tuned_by_picture"), reference="choosing")
 EVERYTHING = Measuring(split="fresh", metrics=(*measures.STUDY, *measures.PICTURES), reference="choosing")
 
 
@@ -183,7 +185,7 @@ def longer(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
         arms = {loss: ("reported", anew)}
         if carried.trial != anew.trial:
             arms[f"{loss}, carried"] = "carried", carried
-        stage += [Planned(arm, role, tuning.of(base, loss, choice.on, seed), (CHOOSING, BY_PICTURE), choice.trial)
+        stage += [Planned(arm, role, tuning.of(base, loss, choice.on, seed), (CHOOSING, TUNED_BY_PICTURE), choice.trial)
                   for arm, (role, choice) in arms.items() for seed in sizes.long_seeds]
     yield stage
 
@@ -316,7 +318,7 @@ def wider(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     """The three losses that lead on the pictures for choosing once more, on larger nets and over more steps."""
     base = lengthened(sizes.base, sizes.wide_steps * sizes.base.steps).replace(width=sizes.wide * sizes.base.width)
     leaders = tuning.leaders(tuned, sizes.long, 3)
-    yield [Planned(loss, "reported", tuning.of(base, loss, choice.on, seed), (CHOOSING, BY_PICTURE), choice.trial)
+    yield [Planned(loss, "reported", tuning.of(base, loss, choice.on, seed), (CHOOSING, TUNED_BY_PICTURE), choice.trial)
            for loss in leaders for choice in [_choice(sizes, tuned, loss, steps=sizes.long)]
            for seed in sizes.wide_seeds]
 
