@@ -97,8 +97,8 @@ def edit(manifest: Path, name: str, change, **claims: str) -> None:
 def add(manifest: Path, change: float, *, metric: str = "ap", split: str = "val", role: str = "block 1",
         arm: str = "bce", **claims: str) -> None:
     """Add something to a number of all recorded runs of an arm."""
-    runs = pd.read_csv(table(manifest, "runs.csv"))
-    keys = runs.loc[(runs["role"] == role) & (runs["arm"] == arm), "key"]
+    arms = pd.read_csv(table(manifest, "arms.csv"))
+    keys = arms.loc[(arms["role"] == role) & (arms["arm"] == arm), "key"]
 
     def changed(numbers: pd.DataFrame) -> pd.DataFrame:
         numbers.loc[numbers["key"].isin(keys) & (numbers["measured"] == split), metric] += change

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from recordings import (
 from scenes import write_set
 
 from falloff import cli, sets
-from falloff.study import Store, engine, recording, replay
+from falloff.study import Store, engine, experiments, recording, replay
 from falloff.study.experiments import Experiment, Planned
 from falloff.study.store import Measuring
 from falloff.study.tables import rounded
@@ -106,7 +107,7 @@ def falloff(capsys):
 def test_a_record_is_tables_and_what_one_must_know_of_them(recorded, root):
     assert recorded == root / "data" / "recorded" / "tiny" / "pair.json"
     assert sorted(path.name for path in recorded.parent.iterdir()) == [
-        "pair.curves.csv", "pair.json", "pair.numbers.csv", "pair.runs.csv"]
+        "pair.arms.csv", "pair.curves.csv", "pair.json", "pair.numbers.csv", "pair.runs.csv"]
     manifest, tables = recording.read(recorded)
     assert tables.frame()["role"].value_counts().to_dict() == {"reported": 9, "block 1": 4}
     assert (manifest["experiment"], manifest["question"], manifest["profile"]) == ("pair", "Which?", "tiny")
@@ -199,7 +200,7 @@ def test_where_the_tables_are_whole_nothing_is_trained(copied, asked):
     assert not asked and not (path.parents[2] / "records").exists()
     assert path == copied.parents[3] / "runs" / "recorded" / "tiny" / "pair.json"
     assert bytes_of(copied.parent) == before  # the committed record is as it was
-    for name in ("runs.csv", "numbers.csv", "curves.csv"):
+    for name in ("arms.csv", "runs.csv", "numbers.csv", "curves.csv"):
         assert table(path, name).read_bytes() == table(copied, name).read_bytes()
     committed, own = (recording.read(one)[0] for one in (copied, path))
     assert {part: own[part] for part in recording.WHERE} == {part: committed[part] for part in recording.WHERE}
@@ -376,6 +377,20 @@ def test_what_was_recorded_where_all_sets_were_is_kept_where_they_are_not(two_se
     for row in replay.verify("tiny", everything=True)["runs"]:
         there = row["arm"].startswith("spots")
         assert row["verdict"] == ("identical" if there else "not replayable without the set")
+
+
+def test_what_other_code_recorded_of_a_set_that_is_not_here_is_not_lost(two_sets, falloff, elsewhere, monkeypatch):
+    _, here = two_sets
+    with here():
+        [path] = recording.write("tiny", names=["both"], publish=True)
+    assert recording.read(path)[0]["data"].keys() == {"gone", "spots"}
+    assert recording.read(path)[0]["data"]["gone"] == sets.RECORDED["gone"]
+    monkeypatch.setitem(experiments.SIZES, "tiny", replace(SMALL, base=SMALL.base.replace(steps=1, evaluations=1)))
+    before = bytes_of(path.parent)
+    status, said = falloff("record", "--profile", "tiny", "--publish", "both")
+    assert status == 2 and f"what {path} holds of gone would be lost" in said.err and bytes_of(path.parent) == before
+    status, said = falloff("record", "--profile", "tiny", "both")
+    assert status == 0 and bytes_of(path.parent) == before  # beside it, what can be recorded here
 
 
 # What is to come.

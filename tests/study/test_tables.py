@@ -10,7 +10,7 @@ import pytest
 
 from falloff.run import Run
 from falloff.study.store import Measuring
-from falloff.study.tables import ARM, Tables, rounded
+from falloff.study.tables import Tables, rounded
 
 BASE = Run(dataset="digits", precision="float32", form="eager")
 CHOOSING, LATE = Measuring(split="choosing", metrics=("ap",), threshold="own"), Measuring(metrics=("ap", "error"))
@@ -38,7 +38,7 @@ def tables():
               {}, [])
     arms = (("aaa", "one", "reported", None, 0), ("bbb", "two, sigma 0.75", "reported", 3, 3),
             ("aaa", "one", "carried", 7, 0), ("ccc", "three", "reported", None, 0))
-    found.arms = [dict(zip(ARM, arm, strict=False)) for arm in arms]  # read by the system's own decoder
+    found.arms = [dict(zip(("key", "arm", "role", "trial", "seed"), arm, strict=True)) for arm in arms]
     return found
 
 
@@ -67,7 +67,7 @@ def test_what_is_read_is_what_was_written(tables, written):
     same(tables, found)
     assert repr(found.arms) == repr(tables.arms)
     assert sorted(path.name for path in written[0].parent.iterdir()) == [
-        "pair.curves.csv", "pair.numbers.csv", "pair.pictures.npz", "pair.runs.csv"]
+        "pair.arms.csv", "pair.curves.csv", "pair.numbers.csv", "pair.pictures.npz", "pair.runs.csv"]
     assert {what: found.runs["aaa"][what] for what in SAID} == SAID  # also a code that looks like a number
     assert found.write(written[0]) == written[1]  # and so once more
 
@@ -118,6 +118,16 @@ def test_pictures_are_kept_by_run_and_metric(written):
     assert np.array_equal(found["aaa"]["by_picture"], [0.25, 0.5, 0.75, 1.0])
 
 
+def test_lists_of_one_metric_may_have_several_lengths_and_a_decoders_name(tables, tmp_path):
+    lists = {"aaa": {"errors": [1.0, math.inf], "ap window=3": [0.5]}, "bbb": {"errors": [2.0, math.nan]},
+             "ccc": {"errors": [3.0]}}
+    tables.pictures = {key: {name: np.array(values, np.float16) for name, values in some.items()}
+                       for key, some in lists.items()}
+    found = Tables.read(tmp_path / "pair.json", BASE, tables.write(tmp_path / "pair.json")).pictures
+    assert str({key: {name: values.tolist() for name, values in some.items()} for key, some in found.items()}) == (
+        str({"aaa": lists["aaa"], "bbb": lists["bbb"], "ccc": lists["ccc"]}))
+
+
 def test_tables_without_pictures_have_no_file_of_them(tables, tmp_path):
     tables.pictures.clear()
     digests = tables.write(tmp_path / "pair.json")
@@ -131,7 +141,7 @@ def test_tables_of_nothing_can_be_written_and_read(tmp_path):
     assert found.frame().empty and found.measured().empty and found.along().empty
 
 
-@pytest.mark.parametrize("name", ["runs.csv", "numbers.csv", "curves.csv", "pictures.npz"])
+@pytest.mark.parametrize("name", ["arms.csv", "runs.csv", "numbers.csv", "curves.csv", "pictures.npz"])
 @pytest.mark.parametrize("how", ["changed", "truncated", "missing"])
 def test_a_file_that_is_not_as_it_was_written_is_named(written, name, how):
     path = written[0].with_name(f"pair.{name}")
@@ -145,7 +155,7 @@ def test_a_file_that_is_not_as_it_was_written_is_named(written, name, how):
         read(written)
 
 
-@pytest.mark.parametrize("name", ["runs.csv", "numbers.csv", "curves.csv"])
+@pytest.mark.parametrize("name", ["arms.csv", "runs.csv", "numbers.csv", "curves.csv"])
 def test_a_manifest_that_lacks_a_files_digest_is_named(written, name):
     path, digests = written
     with pytest.raises(ValueError, match=f"pair.json has no digest of {name}"):

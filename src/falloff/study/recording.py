@@ -30,7 +30,7 @@ from falloff.study.tables import KEY, Tables
 log = logging.getLogger(__name__)
 
 PART = 48  # runs after which the tables are written
-WHERE = ("data", "versions", "machine")  # what a manifest says of the last run that was trained
+WHERE = ("versions", "machine")  # what a manifest says of the last run that was trained
 DIVERGED = "FloatingPointError: training diverged"  # what is a result; any other failure is tried again
 
 
@@ -62,26 +62,32 @@ def write(profile: str = "study", device: str | None = None, names: Sequence[str
         The manifests; of an experiment that needs sets of which none is here there is none.
 
     Raises:
-        ValueError: an unknown profile, experiment or device; a table that an experiment rests on is not recorded.
+        ValueError: an unknown profile, experiment or device; a table that an experiment rests on is not recorded; what
+            is committed of a set that is not here would be lost.
         RuntimeError: a run failed for another reason than that its training diverged; what had finished is recorded.
     """
     names = list(EXPERIMENTS) if names is None else list(names)
     experiments.check(names)
     sizes = settings(profile, device)
-    home = folder(profile, "data" if publish else "runs")
-    paths = [_carry_out(name, profile, sizes, Store(), home / f"{name}.json") for name in names]
+    paths = [_carry_out(name, profile, sizes, Store(), publish) for name in names]
     return [path for path in paths if path is not None]
 
 
-def _carry_out(name: str, profile: str, sizes: Sizes, store: Store, path: Path) -> Path | None:
+def _carry_out(name: str, profile: str, sizes: Sizes, store: Store, publish: bool) -> Path | None:
+    path = folder(profile, "data" if publish else "runs") / f"{name}.json"
     tables = known(name, profile, sizes.base)
     log.info("experiment %s, profile %s: %s", name, profile, forecast(name, profile, sizes))
     plan = EXPERIMENTS[name].stages(sizes, _needed(name, profile))
     planned: list[dict[str, Any]] = []
     absent: set[str] = set()
+    published = _sets(tables) if publish else set()
     stage = next(plan)
     for number in range(1, 1000):
         stage = _possible(stage, tables, absent)
+        if lost := absent & published:
+            raise ValueError(f"what {path} holds of {', '.join(sorted(lost))} would be lost: other code trained it, and "
+                             f"the sets are not found under {sets.root()}, which FALLOFF_DATA names; without PUBLISH=1 "
+                             "the committed tables stay as they are")
         if not stage:
             break
         keys = [key(one.run)[:KEY] for one in stage]
@@ -256,7 +262,7 @@ def forecast(name: str, profile: str, sizes: Sizes) -> str:
     words = [f"{len(keys)} runs, {len(keys) - len(left)} of them recorded" if keys else "nothing can be recorded here"]
     if left:
         words.append(_time(left.values(), profile, sizes.base))
-        words.append(f"{costs.memory(left.values())} for the largest run")
+        words.append(f"{costs.memory([(one.run, one.asked) for one in left.values()])} for the largest run")
     if absent:
         words.append(f"left out: what needs {', '.join(sorted(absent))}, not found under {sets.root()}, which "
                      "FALLOFF_DATA names")
@@ -337,12 +343,18 @@ def save(path: Path, manifest: Mapping[str, Any]) -> None:
 def _manifest(name: str, profile: str, sizes: Sizes, tables: Tables) -> dict[str, Any]:
     given = {what.name: getattr(sizes, what.name) for what in dataclasses.fields(sizes) if what.name != "base"}
     seconds = sum(row.get("seconds", 0.0) for row in tables.runs.values())
+    used = sorted(_sets(tables))
     return {
         "experiment": name, "question": EXPERIMENTS[name].question, "profile": profile, "base": sizes.base.describe(),
         "sizes": given, "runs": len(tables.runs), "seconds": round(seconds, 1), "adopted": [], **commit(),
-        **tables.where,
+        **tables.where, "data": dict(zip(used, map(sets.expected, used), strict=True)),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _sets(tables: Tables) -> set[str]:
+    """The sets that the recorded runs were trained on, whatever was made of these."""
+    return {sets.parts(tables.run(short).dataset)[0] for short in tables.runs}
 
 
 def judged(name: str, tables: Tables) -> dict[str, Any]:

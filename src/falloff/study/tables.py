@@ -24,8 +24,7 @@ from falloff.study.subjects import Subject
 
 KEY = 12  # characters of a run's key that the tables have
 DIGITS = 6  # of a recorded number
-ARM = ("key", "arm", "role", "trial", "seed", "decoder")
-FILES = ("runs.csv", "numbers.csv", "curves.csv", "pictures.npz")
+FILES = ("arms.csv", "runs.csv", "numbers.csv", "curves.csv", "pictures.npz")
 
 
 @dataclass
@@ -148,15 +147,12 @@ class Tables:
 
     def write(self, path: Path) -> dict[str, str]:
         """Write all beside ``path``, the manifest's; returns each file's SHA-256."""
-        said = [{**arm, **self.runs[arm["key"]]} for arm in self.arms if arm["key"] in self.runs]
+        arms = [arm for arm in self.arms if arm["key"] in self.runs]
+        runs = [{"key": key, **row} for key, row in self.runs.items()]
         numbers = [{"key": key, "measured": title, **found} for key, some in self.numbers.items()
                    for title, found in some.items()]
         curves = [{"key": key, **point} for key, some in self.curves.items() for point in some]
-        packed = io.BytesIO()
-        arrays: dict[str, Any] = {f"{key}/{metric}": value for key, some in self.pictures.items()
-                                  for metric, value in some.items()}
-        np.savez_compressed(packed, **arrays)
-        contents = dict(zip(FILES, (*(_text(rows) for rows in (said, numbers, curves)), packed.getvalue()),
+        contents = dict(zip(FILES, [*(_text(rows) for rows in (arms, runs, numbers, curves)), _packed(self.pictures)],
                             strict=True))
         if not self.pictures:
             del contents["pictures.npz"]
@@ -173,7 +169,7 @@ class Tables:
             ValueError: a file is missing, or is not the one that the digests were taken of.
         """
         contents = {}
-        if missing := [name for name in FILES[:3] if name not in digests]:
+        if missing := [name for name in FILES[:4] if name not in digests]:
             raise ValueError(f"{path} has no digest of {missing[0]}")
         for name, digest in digests.items():
             try:
@@ -182,24 +178,17 @@ class Tables:
                 raise ValueError(f"{_file(path, name)} cannot be read: {error}") from error
             if hashlib.sha256(contents[name]).hexdigest() != digest:
                 raise ValueError(f"{_file(path, name)} is not the table that {path.name} was written for")
-        runs, numbers, curves = (_rows(contents[name]) for name in FILES[:3])
-        tables = cls(base)
-        for row in runs:
-            arm = {name: row.pop(name, None) for name in ARM}
-            if arm["decoder"] is None:
-                del arm["decoder"]
-            arm["trial"] = None if arm["trial"] is None else int(arm["trial"])  # a column with gaps holds floats
-            tables.arms.append(arm)
-            tables.runs[arm["key"]] = row
+        arms, runs, numbers, curves = (_rows(contents[name]) for name in FILES[:4])
+        tables = cls(base, {row.pop("key"): row for row in runs})
+        for arm in arms:
+            if "trial" in arm:
+                arm["trial"] = int(arm["trial"])  # a column with gaps holds floats
+            tables.arms.append(dict.fromkeys(("key", "arm", "role", "trial")) | arm)
         for row in numbers:
             tables.numbers.setdefault(row.pop("key"), {})[row.pop("measured")] = row
         for row in curves:
             tables.curves.setdefault(row.pop("key"), []).append(row)
-        if "pictures.npz" in contents:
-            with np.load(io.BytesIO(contents["pictures.npz"])) as packed:
-                for name in packed.files:
-                    key, metric = name.split("/")
-                    tables.pictures.setdefault(key, {})[metric] = packed[name]
+        tables.pictures = _unpacked(contents["pictures.npz"]) if "pictures.npz" in contents else {}
         return tables
 
 
@@ -215,6 +204,30 @@ def _listed(metric: str, reading: str | None) -> str:
 
 def _file(path: Path, name: str) -> Path:
     return path.with_name(f"{path.stem}.{name}")
+
+
+def _packed(pictures: Mapping[str, Mapping[str, np.ndarray]]) -> bytes:
+    """Lists of equal length as one array with a column for each run: side by side they take the least room."""
+    alike: dict[str, dict[str, np.ndarray]] = {}
+    for key, some in pictures.items():
+        for metric, values in some.items():
+            alike.setdefault(f"{metric}/{len(values)}", {})[key] = values
+    arrays: dict[str, Any] = {}
+    for name, lists in alike.items():
+        arrays |= {name: np.stack(list(lists.values()), axis=1), f"{name}/keys": np.array(list(lists))}
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    return content.getvalue()
+
+
+def _unpacked(content: bytes) -> dict[str, dict[str, np.ndarray]]:
+    pictures: dict[str, dict[str, np.ndarray]] = {}
+    with np.load(io.BytesIO(content)) as packed:
+        for name in packed.files:
+            if not name.endswith("/keys"):
+                for key, values in zip(packed[f"{name}/keys"].tolist(), packed[name].T, strict=True):
+                    pictures.setdefault(key, {})[name.split("/")[0]] = values
+    return pictures
 
 
 def _text(rows: Sequence[Mapping[str, Any]]) -> bytes:
