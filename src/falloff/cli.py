@@ -102,8 +102,15 @@ def _pages(given: argparse.Namespace) -> int:
     from jupyter_book.cli.main import main as jupyter_book
 
     from falloff.project import project_root
+    from falloff.study import prose
 
     root = project_root()
+    if wrong := prose.broken(root=root):
+        print(*wrong, sep="\n", file=sys.stderr)
+        if os.environ.get("GUARDS") != "warn":
+            print(f"falloff: the record does not bear {len(wrong)} of the book's sentences out; "
+                  "GUARDS=warn builds and marks them", file=sys.stderr)
+            return 1
     (root / "_build").mkdir(exist_ok=True)
     with FileLock(root / "_build" / "pages.lock"):  # two at once would write the same pages
         try:

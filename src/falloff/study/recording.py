@@ -85,9 +85,9 @@ def _carry_out(name: str, profile: str, sizes: Sizes, store: Store, publish: boo
     for number in range(1, 1000):
         stage = _possible(stage, tables, absent)
         if lost := absent & published:
-            raise ValueError(f"what {path} holds of {', '.join(sorted(lost))} would be lost: other code trained it, and "
-                             f"the sets are not found under {sets.root()}, which FALLOFF_DATA names; without PUBLISH=1 "
-                             "the committed tables stay as they are")
+            raise ValueError(f"what {path} holds of {', '.join(sorted(lost))} would be lost: other code trained "
+                             f"it, and the sets are not found under {sets.root()}, which FALLOFF_DATA names; without "
+                             "PUBLISH=1 the committed tables stay as they are")
         if not stage:
             break
         keys = [key(one.run)[:KEY] for one in stage]

@@ -1,0 +1,188 @@
+"""What prose says of the record: numbers that it quotes, and guards, without which a sentence does not stand.
+
+Both stand in Markdown, as roles. ``{rec}`` is replaced by a number of the committed tables, and ``{guard}``, which is
+replaced by nothing, says what must hold for the words beside it to be true::
+
+    Soft BCE leads by {rec}`head-to-head[soft-bce - bce].ap:.2f`{guard}`head-to-head[soft-bce - bce].ap.low > 0`.
+
+A quantity is ``EXPERIMENT[ARM].METRIC``, or ``EXPERIMENT[ARM - ARM].METRIC`` for a difference; or ``C7.1``, the first
+of the numbers that decide a claim. A part of it may follow: ``.mean``, which is meant without one, ``.low`` and
+``.high``, the ends of its 95 % interval, ``.half``, half of its width. The interval is over seeds, and over pictures
+where the tables know the metric for each. What is quoted may have a format (``:.2f``; three digits without one). A
+guard is ``A < B`` or ``A > B`` of quantities and numbers, or ``C10 is refuted``.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from falloff import measures
+from falloff.project import project_root
+from falloff.study import claims, evidence, experiments, recording
+from falloff.study.evidence import Evidence
+from falloff.study.statistics import Interval
+
+ROLES = re.compile(r"\{rec\}`(?P<rec>[^`]*)`|(?P<space> ?)\{guard\}`(?P<guard>[^`]*)`")
+HERE = "\0"
+PARTS: Mapping[str, Callable[[Interval], float]] = {
+    "mean": lambda found: found.mean, "low": lambda found: found.low, "high": lambda found: found.high,
+    "half": lambda found: (found.high - found.low) / 2,
+}
+
+_OF_RUNS = re.compile(r"(?P<experiment>[\w-]+)\[(?P<arms>[^\]]+)\]\.(?P<metric>\w+?)(?:\.(?P<part>\w+))?")
+_OF_CLAIM = re.compile(r"(?P<claim>C\d+)\.(?P<place>\d+)(?:\.(?P<part>\w+))?")
+_VERDICT = re.compile(r"(?P<claim>C\d+) is (?P<verdict>\w+)")
+_BETWEEN_SENTENCES = re.compile(rf"(?<=[.!?])\s+|(?<=[.!?]{HERE})\s+|\n\s*\n")
+
+
+class Record:
+    """What was recorded of a profile, as prose asks for it.
+
+    Args:
+        profile: by name.
+        given: evidence in place of the committed tables, by experiment.
+    """
+
+    def __init__(self, profile: str = "study", given: Mapping[str, Evidence] | None = None) -> None:
+        self.profile, self.given = profile, given or {}
+        self._evidence = functools.cache(self._read)
+        self._judged = functools.cache(self._judge)
+
+    def number(self, words: str) -> float:
+        """A number, or what a quantity comes to.
+
+        Raises:
+            ValueError: it is neither, or the record does not have it; the message names it.
+        """
+        words = words.strip()
+        try:
+            return float(words)
+        except ValueError:
+            found, part = self._measured(words)
+        if part not in PARTS:
+            raise ValueError(f"{words!r} must end with a part of {', '.join(PARTS)}, got {part!r}")
+        return PARTS[part](found)
+
+    def quoted(self, words: str) -> str:
+        """What ``{rec}`` is replaced by.
+
+        Raises:
+            ValueError: as for :meth:`number`; a format that is none.
+        """
+        quantity, _, form = words.partition(":")
+        return format(self.number(quantity), form or ".3g")
+
+    def holds(self, words: str) -> bool:
+        """Whether what ``{guard}`` says is so.
+
+        Raises:
+            ValueError: as for :meth:`number`; it is not as the head of the module says.
+        """
+        if found := _VERDICT.fullmatch(words.strip()):
+            if found["verdict"] not in claims.VERDICTS:
+                raise ValueError(f"{words!r} must end with {', '.join(claims.VERDICTS)}")
+            return self._judged(found["claim"]).verdict == found["verdict"]
+        sides = re.split(r"\s([<>])\s", words)
+        if len(sides) != 3:
+            raise ValueError(f"a guard must be A < B, A > B or C10 is refuted, got {words!r}")
+        low, high = (sides[0], sides[2]) if sides[1] == "<" else (sides[2], sides[0])
+        return self.number(low) < self.number(high)
+
+    def resolved(self, text: str, mark: Callable[[str], str] = lambda words: "") -> str:
+        """Markdown with its roles replaced; ``mark`` says what stands in place of a guard that does not hold.
+
+        Raises:
+            ValueError: as for :meth:`quoted` and :meth:`holds`.
+        """
+        def put(found: re.Match[str]) -> str:
+            if found["rec"] is not None:
+                return self.quoted(found["rec"])
+            return "" if self.holds(found["guard"]) else mark(found["guard"])
+
+        return ROLES.sub(put, text)
+
+    def _measured(self, words: str) -> tuple[Interval, str]:
+        """The interval that some words ask for, and which part of it."""
+        if found := _OF_CLAIM.fullmatch(words):
+            effects = self._judged(found["claim"]).effects
+            if not 1 <= int(found["place"]) <= len(effects):
+                raise ValueError(f"{words!r}: {found['claim']} is decided by {len(effects)}, counted from 1")
+            return effects[int(found["place"]) - 1], found["part"] or "mean"
+        if not (found := _OF_RUNS.fullmatch(words)):
+            raise ValueError(f"{words!r} is no number and no quantity, as EXPERIMENT[ARM - ARM].METRIC.low is one")
+        measures.get(found["metric"])
+        given = self._evidence(found["experiment"])
+        first, *other = found["arms"].split(" - ")
+        if unknown := [arm for arm in (first, *other) if arm not in set(given.table["arm"])]:
+            raise ValueError(f"{words!r}: {found['experiment']} has no arm {unknown[0]!r}; it has "
+                             f"{', '.join(given.table['arm'].unique())}")
+        if found["metric"] not in given.table:
+            raise ValueError(f"{words!r}: {found['experiment']} was not measured in {found['metric']!r}")
+        weights = {first: 1.0} | {arm: -1.0 for arm in other}
+        return evidence.contrast(given, found["metric"], weights,
+                                 pictures=found["metric"] in given.pictures), found["part"] or "mean"
+
+    def _read(self, experiment: str) -> Evidence:
+        if experiment in self.given:
+            return self.given[experiment]
+        experiments.check([experiment])
+        found = recording.evidence(experiment, self.profile)
+        if found is None:
+            raise ValueError(f"{experiment} is not recorded to its end for profile {self.profile!r}")
+        return found
+
+    def _judge(self, name: str) -> claims.Judgement:
+        known = claims.load()
+        if name not in known:
+            raise ValueError(f"no claim is named {name!r}; known: {', '.join(known)}")
+        claim = known[name]
+        return claim.judge(None if claim.experiment is None else self._read(claim.experiment))
+
+
+def experiments_of(text: str) -> set[str]:
+    """The experiments that the roles of a text rest on."""
+    known, found = claims.load(), set()
+    for role in ROLES.finditer(text):
+        words = role["rec"] if role["rec"] is not None else role["guard"]
+        found |= {one["experiment"] for one in _OF_RUNS.finditer(words)}
+        found |= {str(known[name].experiment) for name in re.findall(r"\bC\d+\b", words)
+                  if name in known and known[name].experiment}
+    return found
+
+
+def broken(record: Record | None = None, root: Path | None = None) -> list[str]:
+    """What the record no longer bears of all pages: page, sentence, and the guard or number that fails."""
+    record = record or Record()
+    found = []
+    for path, text in pages(root or project_root()):
+        for role in ROLES.finditer(text):
+            try:
+                wrong = role["guard"] is not None and not record.holds(role["guard"])
+                words = f"does not hold: {role['guard']}" if wrong else ""
+                if role["rec"] is not None:
+                    record.quoted(role["rec"])
+            except ValueError as error:
+                words = str(error)
+            if words:
+                found.append(f"{path.name}: {sentence(text, role)!r}: {words}")
+    return found
+
+
+def pages(root: Path) -> Iterator[tuple[Path, str]]:
+    """Each page of the book with its Markdown."""
+    for path in sorted((root / "book").glob("*.md")):
+        yield path, path.read_text(encoding="utf-8")
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        yield path, "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+def sentence(text: str, role: re.Match[str]) -> str:
+    """The sentence that a role stands in or behind, without its roles."""
+    around = ROLES.sub("", text[: role.start()]) + HERE + ROLES.sub("", text[role.end() :])
+    one = next(part for part in _BETWEEN_SENTENCES.split(around) if HERE in part)
+    return " ".join(one.replace(HERE, "").split())
