@@ -198,6 +198,16 @@ def test_a_digest_of_modules_follows_what_they_import(package, changed, text, mo
     assert (digests.of_modules(["pack.a"]) != before) == moves
 
 
+def test_a_modules_data_belong_to_it(package):
+    before = digests.of_modules(["pack.a"])
+    (package / "inner" / "c.json").write_text("[1]")
+    first = digests.of_modules(["pack.a"])
+    (package / "inner" / "c.json").write_text("[2]")
+    assert len({before, first, digests.of_modules(["pack.a"])}) == 3
+    (package / "d.json").write_text("[1]")
+    assert digests.of_modules(["pack.a"]) == digests.of_modules(["pack.a"])
+
+
 def test_ingredients_leave_out_choosers_and_what_is_reached_through_them(package):
     (package / "d.py").write_text("import pack.inner\nfrom pack.inner import c\nfrom pack import e")
     (package / "inner" / "__init__.py").write_text("from pack import b")

@@ -147,7 +147,7 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _record(given: argparse.Namespace) -> int:
-    from falloff.study import experiments, recording
+    from falloff.study import choices, experiments, recording
 
     names = given.experiment or list(experiments.EXPERIMENTS)
     if given.dry:
@@ -158,6 +158,8 @@ def _record(given: argparse.Namespace) -> int:
         return 0
     for path in recording.write(given.profile, given.device, names, publish=given.publish):
         _say(f"recorded: {path}")
+        if given.publish and path == recording.folder("study") / "tuning.json":
+            choices.write()
     return 0
 
 

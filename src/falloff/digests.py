@@ -5,6 +5,8 @@ have ``from __future__ import annotations``), and to the text of errors, warning
 the message of an ``assert``, in a call of ``log`` or ``warnings``, and the strings given to functions named
 ``check_...``, ``refuse_...`` or ``require_...``, which only raise. Every version of Python gives the same digest.
 
+A module's data, a ``.json`` of the same name beside it, belong to it.
+
 A package's ``__init__`` is a chooser, and so is :mod:`falloff.sets`: it lists and finds by name, and holds no number.
 What computes a number is not sought through it: what was chosen is found from the objects (:func:`ingredients`).
 """
@@ -119,8 +121,9 @@ def imports(source: str) -> set[str]:
 
 
 def _source(path: Path) -> Source:
-    state = path.stat()
-    return _read(str(path), state.st_size, state.st_mtime_ns)
+    state, data = path.stat(), path.with_suffix(".json")
+    found = _read(str(path), state.st_size, state.st_mtime_ns)
+    return found._replace(digest=of_text(found.digest, data.read_text(encoding="utf-8"))) if data.exists() else found
 
 
 @functools.lru_cache(maxsize=512)

@@ -35,7 +35,7 @@ def test_an_experiment_is_its_question_a_table_of_arms_and_where_it_came_from(pa
     assert all("±" in arm[2] or "[" in arm[2] for arm in arms)
     assert f"{COUNT} runs, 0 minutes of training" in text and "PyTorch 2" in text and "commit `" in text
     files = [copied.parent / Path(name).name for name in re.findall(r"<\.\./data/recorded/tiny/(\S+)>", text)]
-    assert len(files) == 4 and all(file.exists() for file in files)
+    assert len(files) == 5 and all(file.exists() for file in files)
     assert "changed since" not in text and "in part" not in text and "Not recorded" not in text
 
 
