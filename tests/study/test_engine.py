@@ -139,7 +139,7 @@ def test_workers_leave_ctrl_c_to_the_process_that_started_them(monkeypatch):
     def hears_none():
         return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
-    monkeypatch.setattr(engine, "workers", lambda devices: 1)
+    monkeypatch.setattr(engine, "workers", lambda *_: 1)
     with engine.cluster() as address, Client(address, set_as_default=False) as client:
         assert list(client.run(hears_none).values()) == [True]
         client.restart()  # by the thread that also replaces a worker that died
@@ -183,7 +183,7 @@ def test_what_is_no_run_is_named(tmp_path):
     ("devices", "cores", "memory", "slots", "gpus", "count"),
     [
         (["cpu"], 64, 2**40, None, 0, 64),
-        (["cpu"], 64, 6 * 2**30, None, 0, 4),  # 1.5 GiB each
+        (["cpu"], 64, 8e9, None, 0, 4),  # 1.8 GB each
         (["cpu"], 64, 2**20, None, 0, 1),
         (["cpu"], 64, 2**40, "3", 2, 64),
         (["cuda"], 64, 2**40, None, 2, 8),
@@ -214,11 +214,11 @@ def test_what_is_large_to_measure_is_done_by_fewer_workers(spots, monkeypatch):
 
     monkeypatch.setattr(engine, "CPU_COUNT", 64)
     monkeypatch.setattr(engine, "MEMORY_LIMIT", 16e9)
-    monkeypatch.setattr(costs, "measured", lambda run, asked: {None: 1e9, 32: 5e9}[run.size])
+    monkeypatch.setattr(costs, "measured", lambda run, asked: {None: 1e9, 96: 5e9}[run.size])
     assert engine.workers(["cpu"]) == engine.workers(["cpu"], 1e9) == 8
     monkeypatch.setattr(engine, "cluster", cluster)
     monkeypatch.delenv(engine.SCHEDULER, raising=False)
-    runs = [Run(dataset=name, size=size) for name, size in (("spots", None), ("digits", 32), ("spots", None))]
+    runs = [Run(dataset=name, size=size) for name, size in (("spots", None), ("digits", 96), ("spots", None))]
     with pytest.raises(ConnectionError):
         engine.run(runs)
     assert asked == [({"cpu"}, costs.process(5e9))] and engine.workers(*asked[0]) == 2

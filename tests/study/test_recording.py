@@ -81,7 +81,7 @@ def stopped_after(monkeypatch):
                 raise KeyboardInterrupt
 
         real = recording._write
-        monkeypatch.setattr(recording, "PART", size)
+        monkeypatch.setattr(recording, "PART", size * BASE.steps)
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(recording, "_write", write)
             recording.write("tiny")

@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import statistics
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from falloff.study.tables import KEY, Tables
 
 log = logging.getLogger(__name__)
 
-PART = 48  # runs after which the tables are written
+PART = 12_000  # steps of training after which the tables are written
 WHERE = ("versions", "machine")  # what a manifest says of the last run that was trained
 DIVERGED = "FloatingPointError: training diverged"  # what is a result; any other failure is tried again
 
@@ -121,9 +121,7 @@ def fill(tables: Tables, stage: Stage, keys: Sequence[str], store: Store, label:
             runs[short] = one.run
             asked[short] = tuple(dict.fromkeys((*asked.get(short, ()), *one.asked)))  # of all arms that have this run
     alike = [[short for short in runs if asked[short] == some] for some in dict.fromkeys(asked.values())]
-    # A floor is written as soon as it is measured: no store holds it.
-    sizes = [PART if all(isinstance(runs[short], Run) for short in some) else 1 for some in alike]
-    parts = [some[start : start + size] for some, size in zip(alike, sizes, strict=True)
+    parts = [some[start : start + size] for some in alike for size in [_size(runs[short] for short in some)]
              for start in range(0, len(some), size)]
     for number, part in enumerate(parts, start=1):
         wanted = asked[part[0]]
@@ -145,6 +143,12 @@ def fill(tables: Tables, stage: Stage, keys: Sequence[str], store: Store, label:
         yield
         if failed:
             raise RuntimeError(f"{len(failed)} of {len(part)} runs failed; the first: {failed[0]}")
+
+
+def _size(some: Iterable[Subject]) -> int:
+    """How many of some runs are one part; a floor, which no store holds, is written as soon as it is measured."""
+    longest = max(map(subjects.steps, some))
+    return max(1, PART // longest) if longest else 1
 
 
 def _possible(stage: Stage, tables: Tables, absent: set[str]) -> Stage:
