@@ -7,6 +7,7 @@ from extensions import extension_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from projects import CELL, PARAMETERS, write_chapter, write_claims
 
 from falloff.chapters import Chapter, parameters, stamp
@@ -65,6 +66,30 @@ def test_the_last_cell_says_where_the_numbers_came_from(carried):
     assert re.fullmatch(r"[0-9a-f]{40}|unknown", found["commit"]) and isinstance(found["clean"], bool)
     for shown in ("`steps = 7`", "with `steps` changed", found["versions"]["torch"], found["commit"][:12], "1.2 s"):
         assert shown in cell.source
+
+
+def test_the_seed_of_a_chapter_that_has_one_alone_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("FALLOFF_ROOT", str(tmp_path))
+    write_claims(tmp_path)
+    write_chapter(tmp_path, "01_small", "1 + 1", parameters="seed: int = 3  # which; [0, 9]")
+    one = Chapter("01_small")
+    assert stamp.provenance(one, one.parameters("quick", {"seed": "5"}), "quick", 1.0)["seeds"] == [5]
+
+
+def test_a_figure_is_a_file_of_the_name_that_its_output_or_its_cell_has(tmp_path, monkeypatch):
+    def cell(metadata, **output):
+        drawing = {"output_type": "display_data", "data": {"image/svg+xml": output["drawing"]},
+                   "metadata": output.get("words", {})}
+        printed = {"output_type": "stream", "name": "stdout", "text": "said"}
+        return new_code_cell("1", metadata=metadata, outputs=[drawing, printed])
+
+    monkeypatch.setenv("FALLOFF_CHAPTERS", str(tmp_path / "chapters"))
+    stamp.export_figures(new_notebook(cells=[
+        new_markdown_cell("words"), cell({}, drawing="<svg>0</svg>"),
+        cell({}, drawing="<svg>1</svg>", words={"falloff": {"name": "fig-one"}}),
+        cell({"mystnb": {"figure": {"name": "fig-two", "caption": "Two."}}}, drawing="<svg>2</svg>")]))
+    found = {path.name: path.read_text() for path in (tmp_path / "figures").iterdir()}
+    assert found == {"fig-one.svg": "<svg>1</svg>", "fig-two.svg": "<svg>2</svg>"}
 
 
 HOSTILE = ["</script><b>", "<!-- <script>", "`<img src=x onerror=alert(1)>`", "``` \n```\n# A heading", "{raw} & <b>x"]

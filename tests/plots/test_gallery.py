@@ -17,6 +17,7 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from falloff import heatmaps, plots
+from falloff.data import Dataset
 from falloff.plots import style
 from falloff.points import Points
 from falloff.study import statistics
@@ -324,6 +325,18 @@ def test_points_of_a_map_lie_at_their_pixels(ax):
 def test_points_of_an_image_lie_on_a_map_at_a_stride(ax):
     plots.score_map(ax, torch.zeros(3, 4), one_image((5.5, 9.5)), found=one_image((-0.5, 11.5)), stride=4)
     assert [line.get_xydata().tolist() for line in ax.lines] == [[[1.0, 2.0]], [[-0.5, 2.5]]]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_picture_of_a_set_that_is_made_here_is_shown_and_one_of_others_is_not(ax, channels):
+    images = torch.full((2, channels, 6, 8), 200, dtype=torch.uint8)
+    points = Points.from_lists([([(1.0, 1.0)], [0]), ([(2.5, 4.0)], [0])])
+    for name, shown in (("digits", 200), ("digits(points=3)", 200), ("faces", 0)):
+        ax.clear()
+        plots.picture(ax, Dataset(name, "val", images, points, ("a",)), 1)
+        assert (ax.images[0].get_array() == shown).all() and ax.images[0].get_array().shape == (6, 8, 3)
+        assert [line.get_xydata().tolist() for line in ax.lines] == [[[2.5, 4.0]]]  # the rings of this picture alone
+        assert (ax.get_xlim(), ax.get_ylim()) == ((-0.5, 7.5), (5.5, -0.5))
 
 
 def test_a_map_that_is_none_is_refused(ax):

@@ -34,7 +34,7 @@ def provenance(chapter: Chapter, values: Mapping[str, Any], profile: str, second
     return {
         "chapter": chapter.name,
         "profile": profile,
-        "seeds": values.get("seeds", []),
+        "seeds": values.get("seeds", [values["seed"]] if "seed" in values else []),
         "parameters": {name: sets.short(value) if name == "dataset" else value for name, value in values.items()},
         "changed": sorted(name for name, value in values.items() if value != standard[name]),
         "device": device,
@@ -98,9 +98,12 @@ def parameters_table(declared: Mapping[str, Parameter], values: Mapping[str, Any
 
 def export_figures(notebook: nbformat.NotebookNode) -> None:
     """Each figure as a file of its own name under ``figures``, for pages that show it beside its chapter."""
-    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
-        if name := output.get("metadata", {}).get("falloff", {}).get("name"):
-            path, drawing = executed_folder().parent / "figures" / f"{name}.svg", output["data"]["image/svg+xml"]
+    outputs = [(cell.metadata, output) for cell in notebook.cells for output in cell.get("outputs", [])]
+    for metadata, output in outputs:
+        drawing = output.get("data", {}).get("image/svg+xml")
+        words = output.get("metadata", {}).get("falloff") or metadata.get("mystnb", {}).get("figure")
+        if drawing and words:
+            path = executed_folder().parent / "figures" / f"{words['name']}.svg"
             if path.exists() and path.read_text(encoding="utf-8") == drawing:
                 continue  # a page that shows it need not be built again
             with written(path) as temporary:

@@ -18,9 +18,11 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike
 
+from falloff import sets
 from falloff.plots.style import DEEP, INK, MUTED, PALE, TITLE, label_ends, looks
 
 if TYPE_CHECKING:
+    from falloff.data import Dataset
     from falloff.points import Points
 
 _MAP = "viridis"
@@ -115,6 +117,21 @@ def dots(
     return ax
 
 
+def picture(ax: Axes, dataset: Dataset, index: int) -> None:
+    """A picture of a data set with a ring around each labelled point; of a set that is not made here the points alone.
+
+    Args:
+        dataset: a split of it.
+        index: of the picture.
+    """
+    height, width = dataset.size
+    image, points = dataset.images[index], dataset.points[[index]]
+    shown = image.permute(1, 2, 0).expand(-1, -1, 3) if sets.is_made(dataset.name) else np.zeros((height, width, 3))
+    ax.imshow(shown, interpolation="none")
+    _marks(ax, points.xy[0][points.valid[0]], "o", 11)
+    _framed(ax, height, width)
+
+
 def score_map(
     ax: Axes, values: ArrayLike, points: Points | None = None, *, found: Points | None = None, log: bool = False,
     limits: tuple[float, float] | None = None, label: str | None = None, bar: bool = True, stride: int | float = 1,
@@ -143,19 +160,13 @@ def score_map(
     below = log and bool((shown < low).any())
     image = ax.imshow(np.where(shown < low, low, shown) if log else shown, cmap=_MAP, interpolation="none",
                       norm=LogNorm(low, high) if log else Normalize(low, high))
-    outline = [withStroke(linewidth=2.8, foreground=DEEP)]
     for name, marked, mark, size in (("points", points, "o", 11), ("found", found, "x", 6)):
         if marked is None:
             continue
         if len(marked.xy) != 1:
             raise ValueError(f"{name} must hold one image, got {len(marked.xy)}")
-        xy = marked.at_stride(stride).xy[0][marked.valid[0]]
-        ax.plot(*np.asarray(xy).T, linestyle="none", marker=mark, ms=size, mfc="none", mec=PALE, mew=1.2,
-                path_effects=outline)
-    height, width = shown.shape
-    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
+        _marks(ax, marked.at_stride(stride).xy[0][marked.valid[0]], mark, size)
+    _framed(ax, *shown.shape)
     if bar:
         beside = ax.figure.colorbar(image, cax=ax.inset_axes((1.04, 0, 0.05, 1)), label=label,
                                     extend="min" if below else "neither")
@@ -200,6 +211,19 @@ def matrix(
         for name in ax.get_xticklabels():
             name.set(rotation=35, ha="right", rotation_mode="anchor")
     return ax
+
+
+def _marks(ax: Axes, xy: ArrayLike, mark: str, size: float) -> None:
+    """White marks that can be seen on a picture of any brightness."""
+    ax.plot(*np.asarray(xy).T, linestyle="none", marker=mark, ms=size, mfc="none", mec=PALE, mew=1.2,
+            path_effects=[withStroke(linewidth=2.8, foreground=DEEP)])
+
+
+def _framed(ax: Axes, height: int, width: int) -> None:
+    """All of a picture and nothing beside it."""
+    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[], aspect="equal")
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
 
 
 def _groups(table: pd.DataFrame, by: str, order: Sequence[str] | None, *columns: str) -> dict[str, pd.DataFrame]:

@@ -29,6 +29,12 @@ class Judged(Protocol):
     def verdict(self) -> str: ...
 
 
+def display(drawn: Figure) -> None:
+    """Show a figure as SVG and close it; name, caption and alt text are the cell's metadata, as MyST-NB has them."""
+    import IPython.display
+
+    IPython.display.display({"image/svg+xml": _svg(drawn), "text/plain": "a figure"}, raw=True)
+
 
 def figure(drawn: Figure, name: str, caption: str, alt: str) -> None:
     """Show a figure as SVG and close it.
@@ -42,14 +48,10 @@ def figure(drawn: Figure, name: str, caption: str, alt: str) -> None:
     Raises:
         ValueError: ``name`` is not of that form, or ``caption`` or ``alt`` is empty.
     """
-    import matplotlib.pyplot as plt
     from IPython.display import display
 
     _check(name, "fig-", caption=caption, alt=alt)
-    buffer = io.StringIO()
-    drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    plt.close(drawn)
-    bundle = {"image/svg+xml": buffer.getvalue(), "text/plain": alt}
+    bundle = {"image/svg+xml": _svg(drawn), "text/plain": alt}
     display(bundle, raw=True, metadata={"falloff": {"name": name, "caption": caption, "alt": alt}})
 
 
@@ -84,6 +86,12 @@ def number(name: str, value: object) -> None:
     glue(name, plain, display=False)
 
 
+def numbers(chapter: str, **values: object) -> None:
+    """Keep some numbers or words, each under the chapter's name and its own: ``ch1-one-in`` for ``one_in``."""
+    for name, value in values.items():
+        number(f"{chapter}-{name.replace('_', '-')}", value)
+
+
 def claim(judged: Judged) -> None:
     """Keep what was measured for a claim: prose reads ``c3-verdict`` and ``c3-effect``.
 
@@ -93,6 +101,16 @@ def claim(judged: Judged) -> None:
     name, first = judged.claim.name.lower(), judged.effects[0]
     number(f"{name}-effect", str(first))
     number(f"{name}-verdict", judged.verdict)
+
+
+def _svg(drawn: Figure) -> str:
+    """The drawing, after which the figure is closed."""
+    import matplotlib.pyplot as plt
+
+    buffer = io.StringIO()
+    drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(drawn)
+    return buffer.getvalue()
 
 
 def _check(name: str, prefix: str, **texts: str) -> None:
