@@ -120,6 +120,13 @@ def test_rows_are_taken_with_their_pictures():
     assert kept.table["arm"].tolist() == ["b", "b"] and kept.pictures["ap"].tolist() == B
 
 
+def test_pictures_are_known_where_all_runs_of_all_arms_have_them():
+    one = of(a=A, b=B)
+    assert one.knows("ap", ["a"]) and one.knows("ap", {"a": 1.0, "b": -1.0}) and not one.knows("error", ["a"])
+    one.pictures["ap"][3] = math.nan
+    assert one.knows("ap", ["a"]) and not one.knows("ap", ["a", "b"])
+
+
 def test_a_logit_is_that_of_each_run_and_moves_with_pictures_by_its_slope():
     one = of(a=[[0.5, 0.7], [1.0, 1.0]])
     found = one.on_logits("ap")

@@ -54,6 +54,9 @@ def test_pictures_count_where_the_tables_know_them():
         (found := contrast(given, "ap", {"a": 1.0})).high - found.mean)
     alone = Record(given={"x": Evidence(table)}).number("x[a].ap.half")
     assert alone != pytest.approx(found.high - found.mean)
+    given.pictures["ap"][table["arm"] == "b"] = np.nan  # those of one arm were not kept
+    assert Record(given={"x": given}).number("x[a - b].ap.half") == pytest.approx(
+        Record(given={"x": Evidence(table)}).number("x[a - b].ap.half"))
 
 
 def test_what_decides_a_claim_is_quoted_by_its_place(record, recorded, monkeypatch):

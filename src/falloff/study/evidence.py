@@ -7,7 +7,7 @@ pictures would change.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -45,6 +45,11 @@ class Evidence:
         """The rows of the table at which a series of bools is True."""
         kept = rows.to_numpy(bool)
         return Evidence(self.table[kept], {metric: values[kept] for metric, values in self.pictures.items()})
+
+    def knows(self, metric: str, arms: Iterable[str], *, by: str = "arm") -> bool:
+        """Whether a metric is known on each picture for all runs of some arms."""
+        mine = self.table[by].isin(list(arms)).to_numpy()
+        return metric in self.pictures and bool(np.isfinite(self.pictures[metric][mine]).all())
 
     def on_logits(self, metric: str) -> Evidence:
         """The same with one metric, a share, as its logit, followed no nearer to 0 and 1 than 0.001.

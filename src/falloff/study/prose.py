@@ -123,8 +123,8 @@ class Record:
         if found["metric"] not in given.table:
             raise ValueError(f"{words!r}: {found['experiment']} was not measured in {found['metric']!r}")
         weights = {first: 1.0} | {arm: -1.0 for arm in other}
-        return evidence.contrast(given, found["metric"], weights,
-                                 pictures=found["metric"] in given.pictures), found["part"] or "mean"
+        pictures = given.knows(found["metric"], weights)
+        return evidence.contrast(given, found["metric"], weights, pictures=pictures), found["part"] or "mean"
 
     def _read(self, experiment: str) -> Evidence:
         if experiment in self.given:

@@ -73,9 +73,9 @@ class Published:
         if self.ours is None:
             raise ValueError(f"published row {self.name} has no counterpart: {self.no_counterpart}")
         first, second = self.ours.difference
+        pictures = given.knows(self.ours.metric, self.ours.difference)
         try:
-            return evidence.contrast(given, self.ours.metric, {first: 1, second: -1},
-                                     pictures=self.ours.metric in given.pictures)
+            return evidence.contrast(given, self.ours.metric, {first: 1, second: -1}, pictures=pictures)
         except ValueError as error:
             raise ValueError(f"published row {self.name}: {error}") from error
 
