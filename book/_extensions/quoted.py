@@ -6,6 +6,7 @@ marked.
 
 from __future__ import annotations
 
+import functools
 import os
 
 from sphinx.application import Sphinx
@@ -16,12 +17,12 @@ from falloff.study import prose, recording
 log = logging.getLogger(__name__)
 
 
-def resolve(app: Sphinx, docname: str, source: list[str]) -> None:
+def resolve(record: prose.Record, app: Sphinx, docname: str, source: list[str]) -> None:
     """Resolve the roles of a page, which is read again when a table that they rest on changes."""
     for name in prose.experiments_of(source[0]):
         app.env.note_dependency(str(recording.folder("study") / f"{name}.json"))
     try:
-        source[0] = prose.Record().resolved(source[0], marked)
+        source[0] = record.resolved(source[0], marked)
     except ValueError as error:
         log.warning("%s: %s", docname, error, type="quoted")
 
@@ -35,5 +36,5 @@ def marked(words: str) -> str:
 
 def setup(app: Sphinx) -> dict:
     """Connect the extension, after those that say what a page's source is."""
-    app.connect("source-read", resolve, priority=900)
+    app.connect("source-read", functools.partial(resolve, prose.Record()), priority=900)  # each table is read once
     return {"parallel_read_safe": True, "parallel_write_safe": True, "version": "1"}

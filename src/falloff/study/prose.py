@@ -26,7 +26,7 @@ from falloff.study import claims, evidence, experiments, recording
 from falloff.study.evidence import Evidence
 from falloff.study.statistics import Interval
 
-ROLES = re.compile(r"\{rec\}`(?P<rec>[^`]*)`|(?P<space> ?)\{guard\}`(?P<guard>[^`]*)`")
+ROLES = re.compile(r"\{rec\}`(?P<rec>[^`]*)`| ?\{guard\}`(?P<guard>[^`]*)`")
 HERE = "\0"
 PARTS: Mapping[str, Callable[[Interval], float]] = {
     "mean": lambda found: found.mean, "low": lambda found: found.low, "high": lambda found: found.high,
@@ -140,7 +140,7 @@ class Record:
         if name not in known:
             raise ValueError(f"no claim is named {name!r}; known: {', '.join(known)}")
         claim = known[name]
-        return claim.judge(None if claim.experiment is None else self._read(claim.experiment))
+        return claim.judge(None if claim.experiment is None else self._evidence(claim.experiment))
 
 
 def experiments_of(text: str) -> set[str]:
