@@ -12,7 +12,7 @@ def test_a_figure_is_shown_as_a_drawing_and_closed(monkeypatch):
     fig, ax = plots.new()
     ax.plot([0, 1])
     plots.display(fig)
-    assert shown[0]["image/svg+xml"].startswith("<?xml") and not plt.get_fignums()
+    assert shown[0]["image/svg+xml"].startswith("<?xml") and not plt.fignum_exists(fig.number)
 
 
 def test_numbers_are_kept_under_the_name_of_their_chapter(monkeypatch):
