@@ -73,8 +73,17 @@ def test_roles_are_replaced_by_numbers_and_by_nothing(record):
     assert record.resolved(text) == f"AP is {value:.2f}, or {value:.3g}. So."
     assert record.resolved("{rec}`pair[focal].ap:.0%`") == f"{value:.0%}"
     false = "AP is high {guard}`pair[focal].ap > 2`."
-    assert record.resolved(false) == "AP is high."
-    assert record.resolved(false, lambda words: f" ({words}?)") == "AP is high (pair[focal].ap > 2?)."
+    with pytest.raises(ValueError, match=re.escape("does not hold: pair[focal].ap > 2")):
+        record.resolved(false)
+    assert record.resolved(false, lambda words: f" ({words})") == "AP is high (does not hold: pair[focal].ap > 2)."
+
+
+@pytest.mark.parametrize("role", ["rec", "guard"])
+def test_a_role_that_has_no_number_is_marked_as_one_that_is_false(record, role):
+    text = f"AP is high {{{role}}}`pair[focl].ap`."
+    assert "(no)" in record.resolved(text, lambda words: "(no)")
+    with pytest.raises(ValueError, match=r"focl|must be"):
+        record.resolved(text)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from falloff import data
+from falloff import data, sets
 from falloff.run import Run
 from falloff.study.floors import Floor
 from falloff.study.store import Measuring
@@ -81,6 +81,11 @@ def measured(run: Run | Floor, asked: Sequence[Measuring]) -> float:
 def process(needed: float) -> float:
     """Bytes of a worker whose tensors need so many at once."""
     return PROCESS + HELD * needed
+
+
+def pictures(run: Run | Floor) -> tuple[str, int]:
+    """What is alike where the maps of two runs take the same room: the set, whatever is made of it, and its pixels."""
+    return sets.parts(run.dataset)[0], _pixels(run.dataset, run.size)
 
 
 def peak(function: Callable[[], object]) -> int:

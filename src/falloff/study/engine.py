@@ -23,6 +23,7 @@ from falloff import data, digests, measures
 from falloff.machine import check_device
 from falloff.run import Option, Run
 from falloff.study import costs
+from falloff.study.floors import Floor
 from falloff.study.progress import PREFIX, Progress
 from falloff.study.store import FINAL, VALIDATION, Entry, Measuring, Store, flat
 from falloff.training import Record, train
@@ -242,7 +243,8 @@ def _compute(
     names, size = list(missing), max(1, len(missing) // TASKS)
     parts = [names[start : start + size] for start in range(0, len(names), size)]
     devices = {entry.run.device for entry in missing.values()}
-    with cluster(devices, _memory(missing.values(), asked)) as address, _client(address) as client:
+    memory = needed((entry.run for entry in missing.values()), asked)
+    with cluster(devices, memory) as address, _client(address) as client:
         futures = client.map(
             _train_all, [[jobs[name] for name in part] for part in parts], folder=store.folder, asked=tuple(asked),
             train=train, pure=False,
@@ -258,12 +260,12 @@ def _compute(
             yield name, _LOST
 
 
-def _memory(entries: Iterable[Entry], asked: Sequence[Measuring]) -> float:
+def needed(runs: Iterable[Run | Floor], asked: Sequence[Measuring]) -> float:
     """Bytes that measuring the largest of some runs needs, where that decides anything: here."""
     if os.environ.get(SCHEDULER):
         return 0
-    pictures = {(entry.run.dataset, entry.run.size): entry.run for entry in entries}
-    return max(costs.process(costs.measured(run, asked)) for run in pictures.values())
+    unlike = {costs.pictures(run): run for run in runs}
+    return max(costs.process(costs.measured(run, asked)) for run in unlike.values())
 
 
 _LOST = "the scheduler was lost; what had finished is stored, a rerun does the rest"

@@ -92,18 +92,34 @@ class Record:
         low, high = (sides[0], sides[2]) if sides[1] == "<" else (sides[2], sides[0])
         return self.number(low) < self.number(high)
 
-    def resolved(self, text: str, mark: Callable[[str], str] = lambda words: "") -> str:
-        """Markdown with its roles replaced; ``mark`` says what stands in place of a guard that does not hold.
+    def resolved(self, text: str, mark: Callable[[str], str] | None = None) -> str:
+        """Markdown with its roles replaced.
+
+        Args:
+            text: with roles or without.
+            mark: what stands in place of a role that fails, given what is wrong with it.
 
         Raises:
-            ValueError: as for :meth:`quoted` and :meth:`holds`.
+            ValueError: a role fails and no ``mark`` is given; the message says why.
         """
         def put(found: re.Match[str]) -> str:
-            if found["rec"] is not None:
-                return self.quoted(found["rec"])
-            return "" if self.holds(found["guard"]) else mark(found["guard"])
+            if wrong := self.wrong(found):
+                if mark is None:
+                    raise ValueError(wrong)
+                return mark(wrong)
+            return "" if found["rec"] is None else self.quoted(found["rec"])
 
         return ROLES.sub(put, text)
+
+    def wrong(self, role: re.Match[str]) -> str:
+        """Why a role fails: its guard does not hold, or the record does not have it; empty where it does not."""
+        try:
+            if role["rec"] is not None:
+                self.quoted(role["rec"])
+                return ""
+            return "" if self.holds(role["guard"]) else f"does not hold: {role['guard']}"
+        except ValueError as error:
+            return str(error)
 
     def _measured(self, words: str) -> tuple[Interval, str]:
         """The interval that some words ask for, and which part of it."""
@@ -157,19 +173,9 @@ def experiments_of(text: str) -> set[str]:
 def broken(record: Record | None = None, root: Path | None = None) -> list[str]:
     """What the record no longer bears of all pages: page, sentence, and the guard or number that fails."""
     record = record or Record()
-    found = []
-    for path, text in pages(root or project_root()):
-        for role in ROLES.finditer(text):
-            try:
-                wrong = role["guard"] is not None and not record.holds(role["guard"])
-                words = f"does not hold: {role['guard']}" if wrong else ""
-                if role["rec"] is not None:
-                    record.quoted(role["rec"])
-            except ValueError as error:
-                words = str(error)
-            if words:
-                found.append(f"{path.name}: {sentence(text, role)!r}: {words}")
-    return found
+    return [f"{path.name}: {sentence(text, role)!r}: {words}"
+            for path, text in pages(root or project_root()) for role in ROLES.finditer(text)
+            if (words := record.wrong(role))]
 
 
 def pages(root: Path) -> Iterator[tuple[Path, str]]:

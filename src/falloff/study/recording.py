@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -278,9 +279,16 @@ def _time(left: Collection[Planned], profile: str, base: Run) -> str:
     rates = {kind: _seconds_a_unit(profile, base, kind) for kind in {type(one.run) for one in left}}
     if any(map(math.isnan, rates.values())):
         return "no time can be told before something is recorded"
-    at_once = engine.workers([base.device]) if Run in rates else 1
-    minutes = sum(rates[type(one.run)] * costs.work(one.run) for one in left) / at_once / 60
-    return f"about {minutes:.0f} minutes for the rest, {at_once} at once"
+    alike = defaultdict(list)
+    for one in left:
+        alike[type(one.run), costs.pictures(one.run)].append(one)
+    at_once, minutes = set(), 0.0
+    for (kind, _), some in alike.items():
+        memory = engine.needed([some[0].run], some[0].asked)
+        at_once.add(count := engine.workers([base.device], memory) if kind is Run else 1)
+        minutes += rates[kind] * sum(costs.work(one.run) for one in some) / count / 60
+    words = " to ".join(map(str, sorted(at_once)))
+    return f"about {minutes:.0f} minutes for the rest, {words} at once"
 
 
 def planned(name: str, profile: str, sizes: Sizes) -> list[Stage]:
