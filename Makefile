@@ -37,7 +37,7 @@ test-cluster: $(READY)  ## the same runs on a real Slurm of two nodes (Debian's 
 	$(BIN)/pytest tests/cluster
 
 run: $(READY)  ## run one chapter: make run CHAPTER=04_distance_aware_loss PARAMS="sigma=3 beta=2", or FILE=mine.toml
-	@test -n "$(CHAPTER)" || { echo 'which chapter? make run CHAPTER=05_head_to_head PARAMS="steps=100"'; exit 2; }
+	@test -n "$(CHAPTER)" || { echo 'which chapter? make run CHAPTER=06_head_to_head PARAMS="steps=100"'; exit 2; }
 	@$(BIN)/falloff run --profile $(PROFILE) $(if $(FILE),--file "$(FILE)") --params "$$PARAMS" $(CHAPTER)
 
 plan: $(READY)  ## say which chapters would run, and why

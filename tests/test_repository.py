@@ -15,6 +15,7 @@ import yaml
 
 from falloff import heatmaps, losses
 from falloff.points import Points
+from falloff.study import prose
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -112,3 +113,7 @@ def test_the_files_and_names_that_contributing_gives_are_there():
     assert len(rows) >= 7
     for row, path in rows:
         assert re.search(rf"^{row}\b", (ROOT / path).read_text(encoding="utf-8"), flags=re.M), (row, path)
+
+
+def test_the_record_bears_the_book_out():
+    assert prose.broken(root=ROOT) == []

@@ -3,7 +3,7 @@
 The contents name ``notebooks/NN_name``, so every link and download points at the clean notebook. At ``source-read``
 the prose and code come from it, and outputs, cell by cell, from the copy that ``falloff book`` made. A copy whose code
 is not the notebook's is a warning, which fails a strict build: ``make book`` runs the chapter first. The parameters
-cell is folded away and shown as a table, with the values of the run where they are not the defaults.
+cell becomes one line that opens on a table, with the values of the run where they are not the defaults.
 """
 
 from __future__ import annotations
@@ -51,16 +51,14 @@ def merge(clean: dict, run: dict) -> dict:
 
 
 def parameters_shown(cell: dict, run: dict) -> list[dict]:
-    """The parameters cell, folded away, and under it the table that says the same."""
-    tags = [*cell["metadata"]["tags"], "hide-input"]
-    prompts = {"code_prompt_show": "Show the parameters cell", "code_prompt_hide": "Hide the parameters cell"}
-    folded = {**cell, "metadata": {**cell["metadata"], "tags": tags, "mystnb": prompts}}
+    """What the page has in place of the parameters cell: one line, which opens on a table."""
     declared = parameters.schema("".join(cell["source"]))
     ran = run["metadata"]["falloff"]
     table = stamp.parameters_table(declared, ran["parameters"])
-    text = (f"Profile *{ran['profile']}*, with these parameters; {{doc}}`/book/rerun` says how to take others."
-            f"{full_numbers()}\n\n{table}")
-    return [folded, {"cell_type": "markdown", "id": "parameters-table", "metadata": {}, "source": text}]
+    text = (f"````{{dropdown}} Parameters, profile {ran['profile']}: {', '.join(declared)}\n"
+            ":class-container: parameters-line\n\n"
+            f"{{doc}}`/book/rerun` says how to take other parameters.{full_numbers()}\n\n{table}````")
+    return [{"cell_type": "markdown", "id": "parameters-table", "metadata": {}, "source": text}]
 
 
 def full_numbers() -> str:

@@ -157,7 +157,9 @@ def project(spots, tmp_path, monkeypatch):
         monkeypatch.setenv(name, str(value))
     monkeypatch.setattr(digests, "PACKAGE", package)
     write_claims(tmp_path)
-    write_chapter(tmp_path, "01_one", "from falloff.points import Points", "1 + 1", parameters="steps: int = 5  # many")
+    (tmp_path / "data" / "recorded" / "study").mkdir(parents=True)
+    write_chapter(tmp_path, "01_one", "from falloff.points import Points", "1 + 1", "if 0: study.recorded('pair')",
+                  parameters="steps: int = 5  # many")
     write_chapter(tmp_path, "02_two", "from falloff import heatmaps", "def f():\n    return 2",
                   parameters='dataset: str = "spots"  # which')
     for chapter in chapters.find_all():
@@ -227,6 +229,8 @@ CHANGES = {
              {"02_two": "changed: data"}),
     "a claim's threshold": (lambda project: write_claims(project, above=1), {"01_one": "changed: claims"}),
     "what a claim compares": (lambda project: write_claims(project, number="two"), {"01_one": "changed: claims"}),
+    "what is recorded": (lambda project: (project / "data" / "recorded" / "study" / "pair.json").write_text("{}"),
+                         {"01_one": "changed: record"}),
     "an executed copy that is gone": (lambda project: Chapter("02_two").executed.unlink(),
                                       {"02_two": "it has not run"}),
     "an executed copy that is half": (lambda project: rewrite(Chapter("01_one").executed, "}", ""),

@@ -122,6 +122,7 @@ def test_a_kernel_reads_the_data_that_the_command_named_from_its_own_folder(tmp_
         monkeypatch.setenv(name, value)
     for given in ("mine", "sets/mine/mine.npz"):
         executed = nbformat.read(chapters.rerun("01_one", {"dataset": given}), as_version=4)
+        assert executed.cells[0].source.startswith("> **A run with parameters of its own:** `dataset=mine`.")
         said = [output.get("text") for cell in executed.cells for output in cell.get("outputs", [])]
         assert said == [f"{sets.anywhere(given)} 24\n"]
         assert executed.metadata["falloff"]["parameters"] == {"dataset": "mine"}  # what a page shows

@@ -43,23 +43,23 @@ AMONG = {"WAYS": WAYS, "STYLE": {way: {"color": "k", "ls": "-", "marker": "o"} f
 
 
 @pytest.mark.parametrize("but", ["mse", "focal"])
-def test_chapter_6_counts_the_losses_for_which_the_soft_argmax_is_the_more_exact_and_names_no_other(said, but):
-    run_cell("06_between_pixels", "06-13", measured=decoded(but=but), **AMONG)
+def test_chapter_10_counts_the_losses_for_which_the_soft_argmax_is_the_more_exact_and_names_no_other(said, but):
+    run_cell("10_between_pixels", "06-13", measured=decoded(but=but), **AMONG)
     assert said["ch6-soft"].startswith(" With 3 of 4 losses the soft-argmax has a smaller mean error")
     assert ("focal" in said["ch6-soft"]) == (but != "focal")
 
 
 @pytest.mark.parametrize("blind", [[("focal", "none")], [("mse", way) for way in WAYS], list(product(CHOSEN, WAYS))])
-def test_chapter_6_counts_and_compares_nothing_where_a_loss_found_no_point(said, blind):
-    run_cell("06_between_pixels", "06-13", measured=decoded(blind), **AMONG)
+def test_chapter_10_counts_and_compares_nothing_where_a_loss_found_no_point(said, blind):
+    run_cell("10_between_pixels", "06-13", measured=decoded(blind), **AMONG)
     assert said["ch6-soft"] == said["ch6-choice"] == ""
     assert not any(word in said["ch6-spread"] + said["fig-decoders"] for word in ("nan", "smallest"))
 
 
-def test_chapter_5_shows_no_column_in_which_no_run_has_a_number(said):
+def test_chapter_6_shows_no_column_in_which_no_run_has_a_number(said):
     names = list(study.LOSSES)
     table = pd.DataFrame([{"loss": loss, "seed": seed, "learning_rate": 0.01, "ap": 0.1, "ap_1": 0.1,
                            "error": np.nan if loss == "mse" else 1.0, "presence_auroc": np.nan}
                           for loss, seed in product(names, (0, 1))])
-    run_cell("05_head_to_head", "05-07", table=table, dataset="faces", count=2, steps=4)
+    run_cell("06_head_to_head", "05-07", table=table, dataset="faces", count=2, steps=4)
     assert list(said["tab-result"]) == ["rate", "AP at 2 px", "AP at 1 px", "error (px)"]

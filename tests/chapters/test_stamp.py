@@ -169,7 +169,7 @@ def executed():
 
 
 @pytest.mark.parametrize("values", [DEFAULTS, DEFAULTS | {"steps": 9}])
-def test_a_page_has_the_table_in_place_of_the_cell(executed, values):
+def test_a_page_has_one_line_that_opens_on_the_table_in_place_of_the_cell(executed, values):
     cell = {"cell_type": "code", "id": "a", "metadata": {"tags": ["parameters"]}, "source": CELL.splitlines(True)}
     ran = cell | {"outputs": [], "execution_count": 1}
     injected = ran | {"metadata": {"tags": ["injected-parameters"]}, "source": "steps = 9"}
@@ -177,7 +177,7 @@ def test_a_page_has_the_table_in_place_of_the_cell(executed, values):
     before = json.dumps(clean)
     whole = {"falloff": {"profile": "quick", "parameters": values}}
     page = executed.merge(clean, {"cells": [ran, injected], "metadata": whole})
-    folded, shown = page["cells"]
-    assert folded["source"] == cell["source"] and folded["metadata"]["tags"] == ["parameters", "hide-input"]
-    assert stamp.parameters_table(DECLARED, values) in shown["source"]
+    [shown] = page["cells"]
+    assert shown["cell_type"] == "markdown" and stamp.parameters_table(DECLARED, values) in shown["source"]
+    assert shown["source"].startswith("````{dropdown} Parameters, profile quick: ")
     assert json.dumps(clean) == before

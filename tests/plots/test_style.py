@@ -44,11 +44,13 @@ def test_a_figure_looks_the_same_whatever_its_reader_has_set(monkeypatch):
     plt.close(fig)
 
 
-def test_a_number_that_is_none_is_a_dash_in_a_table(monkeypatch):
+def test_a_table_has_three_digits_that_count_and_a_dash_for_none(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data["text/markdown"]))
-    plots.table(pd.DataFrame({"error": [math.nan, 0.5]}, index=pd.Index(["a", "b"], name="loss")), "tab-one", "Errors.")
-    assert "nan" not in shown[0] and "–" in shown[0] and "0.500" in shown[0]
+    some = [math.nan, 0.5, 1234.5, -0.00012345]
+    plots.table(pd.DataFrame({"error": some}, index=pd.Index(list("abcd"), name="loss")), "tab-one", "Errors.")
+    cells = [row.split("|")[2].strip() for row in shown[0].splitlines() if row.startswith("|")]
+    assert cells[2:] == ["–", "0.500", "1,234", "−0.000123"]
 
 
 def test_every_colour_can_be_read_on_its_page(contrast):

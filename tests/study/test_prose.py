@@ -15,7 +15,6 @@ from falloff.study.evidence import Evidence, contrast
 from falloff.study.prose import Record
 from falloff.study.statistics import interval
 
-ROOT = prose.project_root()
 
 
 @pytest.fixture
@@ -163,7 +162,3 @@ def test_pages_are_not_built_upon_a_sentence_that_does_not_hold(book, monkeypatc
     assert cli.main(["pages"]) == 1 and not (root / "_build").exists()
     said = capsys.readouterr().err
     assert "page.md: 'It is dark.': does not hold: 2 < 1" in said and "GUARDS=warn builds and marks them" in said
-
-
-def test_the_record_bears_the_book_out():
-    assert prose.broken(root=ROOT) == []

@@ -6,6 +6,7 @@ import ast
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -22,6 +23,7 @@ from falloff.chapters import parameters
 from falloff.checks import nearest
 from falloff.project import project_root
 
+_RECORDED = re.compile(r"""study\.recorded\(\s*["']([\w-]+)""")
 _WORDS = ("claim", "what", "why", "scope", "known_before", "predicted")  # of a claim: they decide nothing
 
 
@@ -82,8 +84,9 @@ class Chapter:
         """What determines its outputs with some parameters.
 
         Returns:
-            The digest of each part: ``cells``, ``parameters``, ``data`` and ``claims``; the version of ``torch``; and
-            under ``code`` the digest of each module, by name, that the cells import or that reads the data set.
+            The digest of each part: ``cells``, ``parameters``, ``data``, ``claims`` and ``record``, the recorded tables
+            that the cells read; the version of ``torch``; and under ``code`` the digest of each module, by name, that
+            the cells import or that reads the data set.
         """
         cells = [cell for cell in self.notebook().cells if cell.cell_type == "code"]
         reader = {sets.module(values["dataset"])} if "dataset" in values else set()  # found by name, imported nowhere
@@ -94,6 +97,7 @@ class Chapter:
             "data": _data_digest(values),
             "torch": version("torch"),
             "claims": digests.of_text(json.dumps(_claims_of(self.name), sort_keys=True)),
+            "record": digests.of_text(*(_manifest(name) for cell in cells for name in _RECORDED.findall(cell.source))),
         }
 
     def why_stale(self, values: Mapping[str, Any], executed: Path | None = None) -> str | None:
@@ -204,6 +208,12 @@ def _cell_digest(source: str) -> str:
 
 def _data_digest(values: Mapping[str, Any]) -> str:
     return sets.digest(values["dataset"]) if "dataset" in values else "none"
+
+
+def _manifest(experiment: str) -> str:
+    """What the manifest of a recorded experiment holds, the digests of its tables among it; nothing where it is not."""
+    path = project_root() / "data" / "recorded" / "study" / f"{experiment}.json"
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def _claims_of(name: str) -> Any:

@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from falloff import digests, sets
 from falloff.chapters.chapter import Chapter, executed_folder, find, find_all
-from falloff.chapters.stamp import export_figures, provenance, provenance_cell
+from falloff.chapters.stamp import banner, export_figures, provenance, provenance_cell
 from falloff.project import clear, commit, project_root, written
 
 log = logging.getLogger(__name__)
@@ -102,6 +102,8 @@ def execute(name: str, values: Mapping[str, Any], executed: Path, profile: str) 
                 seconds = time.perf_counter() - started
                 notebook.metadata["falloff"] = provenance(chapter, values, profile, seconds) | before
                 notebook.cells.append(provenance_cell(notebook.metadata["falloff"]))
+                if notebook.metadata["falloff"]["changed"]:
+                    notebook.cells.insert(0, banner(notebook.metadata["falloff"]))
                 nbformat.write(notebook, temporary)
                 if executed == chapter.executed:
                     export_figures(notebook)

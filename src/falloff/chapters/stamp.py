@@ -76,6 +76,18 @@ def provenance_cell(stamp: Mapping[str, Any]) -> nbformat.NotebookNode:
     return nbformat.v4.new_markdown_cell(text, metadata={"tags": ["provenance"]}, id="provenance")
 
 
+def banner(stamp: Mapping[str, Any]) -> nbformat.NotebookNode:
+    """The first cell of a copy that ran with other parameters: what in it speaks of them, and what does not.
+
+    Args:
+        stamp: what :func:`provenance` gave.
+    """
+    values = ", ".join(literal(f"{name}={_plain(stamp['parameters'][name])}") for name in stamp["changed"])
+    text = (f"> **A run with parameters of its own:** {values}. What the cells print and draw is of this run. The text "
+            "speaks of the recorded study, which ran without them, and of its claims this copy judges none.\n")
+    return nbformat.v4.new_markdown_cell(text, metadata={"tags": ["banner"]}, id="banner")
+
+
 def parameters_table(declared: Mapping[str, Parameter], values: Mapping[str, Any]) -> str:
     """The parameters as a MyST table: name, kind, default, what is allowed, meaning; "" where there are none.
 

@@ -195,8 +195,9 @@ def matrix(
     if frame.empty:
         raise ValueError(f"frame must have rows and columns, got {frame.shape}")
     low, high = limits or (None, None)
-    sns.heatmap(frame.rename(index=TITLE, columns=TITLE), ax=ax, vmin=low, vmax=high, cmap=_MAP, annot=True,
-                fmt=f".{digits}f", annot_kws={"fontsize": 10}, rasterized=True, cbar_kws={"label": label})
+    titled = frame.rename(index=TITLE, columns=TITLE).rename(columns=_in_lines)
+    sns.heatmap(titled, ax=ax, vmin=low, vmax=high, cmap=_MAP, annot=True, fmt=f".{digits}f",
+                annot_kws={"fontsize": 10}, rasterized=True, cbar_kws={"label": label})
     colors = np.asarray(ax.collections[0].get_facecolor())[frame.notna().to_numpy().ravel()]
     for text, color in zip(ax.texts, colors, strict=True):
         text.set_text(text.get_text().replace("-", "−"))
@@ -211,6 +212,11 @@ def matrix(
         for name in ax.get_xticklabels():
             name.set(rotation=35, ha="right", rotation_mode="anchor")
     return ax
+
+
+def _in_lines(name: object) -> object:
+    """The head of a narrow column, each word of it on a line of its own."""
+    return name.replace(" ", "\n").replace("-", "-\n") if isinstance(name, str) else name
 
 
 def _marks(ax: Axes, xy: ArrayLike, mark: str, size: float) -> None:

@@ -59,9 +59,10 @@ def table(frame: pd.DataFrame, name: str, caption: str, *, digits: int = 3) -> N
     """Show a table with its caption; the index is the first column, and a number that is NaN a dash.
 
     Args:
-        frame: one level of columns; numbers are rounded to ``digits``.
+        frame: one level of columns, and the index has a name.
         name: what prose refers to, starting with "tab-".
         caption: what the table answers; Markdown.
+        digits: that floats are rounded to, those that count.
     """
     from IPython.display import display
 
@@ -70,7 +71,10 @@ def table(frame: pd.DataFrame, name: str, caption: str, *, digits: int = 3) -> N
     def written(value: object) -> object:
         if not isinstance(value, float):
             return value
-        return "–" if math.isnan(value) else f"{value:.{digits}f}"
+        if math.isnan(value):
+            return "–"
+        large = abs(value) >= 10**digits
+        return (f"{value:,.0f}" if large else f"{value:#.{digits}g}".rstrip(".")).replace("-", "−")
 
     rounded = frame.reset_index().map(written)
     body = rounded.to_markdown(index=False, disable_numparse=True)
