@@ -16,7 +16,6 @@ from falloff.study.prose import Record
 from falloff.study.statistics import interval
 
 
-
 @pytest.fixture
 def record(recorded):
     """The small experiment, as prose asks for it."""
