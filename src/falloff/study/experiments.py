@@ -182,11 +182,9 @@ def longer(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
     base, stage = lengthened(sizes.base, sizes.long), []
     for loss in tuning.SPACES:
         anew, carried = _choice(sizes, tuned, loss, steps=sizes.long), _choice(sizes, tuned, loss)
-        arms = {loss: ("reported", anew)}
-        if carried.trial != anew.trial:
-            arms[f"{loss}, carried"] = "carried", carried
-        stage += [Planned(arm, role, tuning.of(base, loss, choice.on, seed), (CHOOSING, TUNED_BY_PICTURE), choice.trial)
-                  for arm, (role, choice) in arms.items() for seed in sizes.long_seeds]
+        arms = {loss: anew} | ({f"{loss}, carried": carried} if carried.trial != anew.trial else {})
+        stage += [Planned(arm, "reported", tuning.of(base, loss, choice.on, seed), (CHOOSING, TUNED_BY_PICTURE),
+                          choice.trial) for arm, choice in arms.items() for seed in sizes.long_seeds]
     yield stage
 
 
@@ -198,9 +196,10 @@ def choices(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
         others = {f"{loss}, winner of half {half + 1}": tuning.winner(tuned, loss, half) for half in range(2)}
         others |= {f"{loss}, chosen by {criterion}": choice for criterion in tuning.CRITERIA[1:]
                    if (choice := _choice(sizes, tuned, loss, criterion)).trial != own.trial}
-        stage += [Planned(arm, arm.removeprefix(f"{loss}, "), tuning.of(sizes.base, loss, choice.on, seed),
-                          (CHOOSING, FRESH), choice.trial) for arm, choice in others.items() for seed in _half(sizes)]
-        stage += [Planned(f"{loss}, defaults", "defaults", sizes.base.replace(loss=loss, seed=seed), (CHOOSING, FRESH))
+        asked = CHOOSING, FRESH
+        stage += [Planned(arm, "reported", tuning.of(sizes.base, loss, choice.on, seed), asked, choice.trial)
+                  for arm, choice in others.items() for seed in _half(sizes)]
+        stage += [Planned(f"{loss}, defaults", "reported", sizes.base.replace(loss=loss, seed=seed), asked)
                   for seed in _half(sizes)]
     yield stage
 
