@@ -1,15 +1,8 @@
-import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
-import pandas as pd
 import pytest
-import torch
 
-from falloff import losses
-from falloff.points import Points
 from falloff.study import formulas
 
 PROJECT = Path(__file__).parents[2]
@@ -35,21 +28,3 @@ def test_labelled_pixels_are_charged_as_by_focal_loss(alpha):
 @pytest.mark.parametrize("beta", [1.0, 4.0])
 def test_far_background_is_charged_as_by_focal_loss_but_for_the_tail_of_the_gaussian(beta):
     assert 0 <= formulas.far(beta=beta) <= 1 - (1 - math.exp(-18)) ** beta + 1e-12
-
-
-def chapter_numbers(chapter, claim, names):
-    """The numbers by which a chapter's cell judges a claim: the cell runs here, among some names."""
-    cells = json.loads((PROJECT / "notebooks" / f"{chapter}.ipynb").read_text(encoding="utf-8"))["cells"]
-    [source] = [text for cell in cells if f'claims.judge("{claim}"' in (text := "".join(cell["source"]))]
-    found = {}
-    judge = SimpleNamespace(judge=lambda name, dataset, **numbers: found.update(numbers))
-    nothing = SimpleNamespace(**dict.fromkeys(("number", "claim", "table"), lambda *args, **options: None))
-    exec(source, {"claims": judge, "plots": nothing, "losses": losses, "math": math, "np": np, "pd": pd, "torch": torch,
-                  "Points": Points, "dataset": "digits", **names})
-    return {name.replace("_", "-"): value for name, value in found.items()}
-
-
-def test_chapters_compute_the_same_numbers():
-    aware = {"alpha": 2.0, "beta": 4.0, "sigma": 1.5}
-    found = chapter_numbers("04_distance_aware_loss", "C6", {"aware": aware, **aware})
-    assert found == {name: number() for name, number in formulas.NUMBERS.items() if name in found}

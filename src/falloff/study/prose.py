@@ -74,7 +74,7 @@ class Record:
             ValueError: as for :meth:`number`; a format that is none.
         """
         quantity, _, form = words.partition(":")
-        return format(self.number(quantity), form or ".3g")
+        return format(self.number(quantity), form or ".3g").replace("-", "−")
 
     def holds(self, words: str) -> bool:
         """Whether what ``{guard}`` says is so.
