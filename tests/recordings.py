@@ -17,11 +17,11 @@ from falloff.study.experiments import Experiment, Planned, Sizes
 from falloff.study.store import Measuring
 
 CLAIMS = {
-    "C1": {"claim": "One is better.", "chapter": "01_one", "experiment": "pair", "decided_by": [
+    "C1": {"claim": "One is better.", "experiment": "pair", "decided_by": [
         {"what": "AP of one minus the other's", "metric": "ap", "difference": ["focal", "bce"], "above": 0}]},
-    "C2": {"claim": "Hardly any points are found.", "chapter": "01_one", "experiment": "pair", "decided_by": [
+    "C2": {"claim": "Hardly any points are found.", "experiment": "pair", "decided_by": [
         {"what": "AP", "metric": "ap", "of": "bce", "below": 9}]},
-    "C3": {"claim": "The formula says so.", "chapter": "01_one", "decided_by": [
+    "C3": {"claim": "The formula says so.", "decided_by": [
         {"what": "Ratio", "number": "ratio", "above": 0}]},
     "C4": {"claim": "Others say so.", "experiment": "later", "decided_by": [
         {"what": "AP", "metric": "ap", "of": "bce", "above": 0}]},

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 import yaml
 
-from falloff import heatmaps, losses
+from falloff import heatmaps, losses, plots, study
+from falloff.plots import style
 from falloff.points import Points
 from falloff.study import prose
 
@@ -113,6 +114,19 @@ def test_the_files_and_names_that_contributing_gives_are_there():
     assert len(rows) >= 7
     for row, path in rows:
         assert re.search(rf"^{row}\b", (ROOT / path).read_text(encoding="utf-8"), flags=re.M), (row, path)
+
+
+def test_the_readme_s_figure_is_that_of_the_record(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda bundle, raw: shown.append(bundle["image/svg+xml"]))
+    runs = study.recorded("head-to-head")
+    order = runs.groupby("loss")["ap_tuned"].mean().sort_values(ascending=False).index
+    fig, ax = plots.new(height=4.2)
+    plots.dots(ax, runs, "ap_tuned", order=list(order))
+    plots.axes(ax, x="mean AP over 1 and 2 px")
+    plots.display(fig)
+    for name, drawing in {"result": shown[0], "result.dark": style.dark(shown[0])}.items():
+        assert (ROOT / "data" / "recorded" / f"{name}.svg").read_text(encoding="utf-8") == drawing
 
 
 def test_the_record_bears_the_book_out():

@@ -12,7 +12,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from falloff.study import claims, recording
+from falloff.project import project_root
+from falloff.study import claims, prose, recording
 from falloff.study.claims import Claim, Judgement
 from falloff.study.replay import counted
 from falloff.study.statistics import Interval
@@ -28,7 +29,7 @@ class Claims(SphinxDirective):
         folder = recording.folder("study")
         claims_ = claims.load(path)
         manifests = [folder / f"{name}.json" for name in {claim.experiment for claim in claims_.values()} if name]
-        for file in (path, folder / "verified.json", *manifests):
+        for file in (path, folder / "verified.json", *manifests, *Path(self.env.srcdir, "notebooks").glob("*.ipynb")):
             self.env.note_dependency(str(file))
         return self.parse_text_to_nodes("\n".join(page(claims_)))
 
@@ -39,6 +40,7 @@ def page(claims_: Mapping[str, Claim], profile: str = "study") -> list[str]:
     lines = ["```{list-table} Each claim, the verdict so far, and the numbers that decide it.", ":name: tab-claims",
              ":header-rows: 1", ":class: claims", ":widths: 5 21 13 48 13", "",
              "* - ", "  - Claim", "  - Verdict", "  - Decided by", "  - Replayed"]
+    chapters = prose.discussed(project_root())
     recorded = {name: recording.evidence(name, profile)
                 for name in {claim.experiment for claim in claims_.values()} if name}
     for claim in claims_.values():
@@ -46,16 +48,17 @@ def page(claims_: Mapping[str, Claim], profile: str = "study") -> list[str]:
         if claim.experiment and (known := recorded[claim.experiment]) is not None:
             judged = claim.judge(known)
         again = (replay or {"claims": {}})["claims"].get(claim.name)
-        cells = (claim.name, claim.claim, *_verdict(claim, judged, profile),
+        cells = (claim.name, claim.claim, *_verdict(claim, judged, profile, chapters.get(claim.name, [])),
                  _replayed(again) if again and judged else "–")
         lines.append("* - " + "\n  - ".join(cell.replace("\n", "\n    ") for cell in cells))
     return [*lines, "```", "", _last(replay), "", "```{rubric} What was fixed before", "```", "",
             *_before(claims_)]
 
 
-def _verdict(claim: Claim, judged: Judgement | None, profile: str) -> tuple[str, str]:
-    """A claim's verdict, and what it rests on or waits for."""
-    link = "" if claim.chapter is None else f" [Chapter {int(claim.chapter[:2])}](../notebooks/{claim.chapter})"
+def _verdict(claim: Claim, judged: Judgement | None, profile: str, chapters: Sequence[str]) -> tuple[str, str]:
+    """A claim's verdict, what it rests on or waits for, and the chapters that rest on it."""
+    links = ", ".join(f"[chapter {int(name[:2])}](../notebooks/{name})" for name in chapters)
+    link = f" See {links}." if chapters else ""
     asked = [criterion.in_words() for criterion in claim.criteria]
     if judged is None:
         return NOT_YET, _listed(asked, f"Experiment `{claim.experiment}`.{link}")

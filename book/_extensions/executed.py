@@ -32,19 +32,13 @@ def executed_copy(app: Sphinx, docname: str) -> Path | None:
 
 
 def merge(clean: dict, run: dict) -> dict:
-    """The clean notebook with the run's outputs, figures' captions and alt text, its parameters and provenance."""
+    """The clean notebook with the run's outputs, its parameters and provenance."""
     done = [cell for cell in run["cells"] if cell["cell_type"] == "code" and not _has_tag(cell, "injected-parameters")]
     cells = []
     for cell in clean["cells"]:
         if cell["cell_type"] == "code":
             ran = done.pop(0)
             cell = {**cell, "outputs": ran["outputs"], "execution_count": ran["execution_count"]}
-            for output in cell["outputs"]:
-                words = output.get("metadata", {}).get("falloff")
-                if words:
-                    figure = {"image": {"alt": words["alt"]},
-                              "figure": {"caption": words["caption"], "name": words["name"]}}
-                    cell["metadata"] = {**cell["metadata"], "mystnb": figure}
         cells += parameters_shown(cell, run) if _has_tag(cell, "parameters") else [cell]
     cells += [cell for cell in run["cells"] if _has_tag(cell, "provenance")]
     return {**clean, "cells": cells}

@@ -1,7 +1,6 @@
-"""Small projects to try chapters in: their notebooks and their claims."""
+"""Small projects to try chapters in: their notebooks."""
 
 import nbformat
-import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 # A parameters cell with every kind.
@@ -32,15 +31,3 @@ def write_chapter(root, name, *cells, parameters=""):
     ], metadata={"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}})
     (root / "notebooks").mkdir(exist_ok=True)
     nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
-
-
-def write_claims(root, words="So it is.", **changed):
-    """One claim of each of two chapters, and one that no chapter judges yet; of the first, what decides it changed."""
-    test = {"what": words, "number": "one", "above": 0}
-    entries = {
-        "C1": {"claim": words, "chapter": "01_one", "decided_by": [test | changed]},
-        "C2": {"claim": words, "chapter": "02_two", "decided_by": [test]},
-        "C3": {"claim": words, "scope": words, "decided_by": [test]},
-    }
-    (root / "data").mkdir(exist_ok=True)
-    (root / "data" / "claims.yml").write_text(yaml.safe_dump(entries))

@@ -10,7 +10,7 @@ import numpy as np
 import papermill
 import pytest
 from nbformat.v4 import new_notebook
-from projects import PARAMETERS, VALIDATE, write_chapter, write_claims
+from projects import PARAMETERS, VALIDATE, write_chapter
 from scenes import set_arrays, write_set
 
 import falloff
@@ -156,7 +156,6 @@ def project(spots, tmp_path, monkeypatch):
     for name, value in {"FALLOFF_ROOT": tmp_path, "FALLOFF_DATA": sets}.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setattr(digests, "PACKAGE", package)
-    write_claims(tmp_path)
     (tmp_path / "data" / "recorded" / "study").mkdir(parents=True)
     write_chapter(tmp_path, "01_one", "from falloff.points import Points", "1 + 1", "if 0: study.recorded('pair')",
                   parameters="steps: int = 5  # many")
@@ -199,7 +198,6 @@ HARMLESS = {
     "a comment": lambda project: rewrite(project / "notebooks" / "02_two.ipynb", "return 2", "return 2  # two"),
     "layout": lambda project: rewrite(project / "notebooks" / "01_one.ipynb", "1 + 1", "(1 +  1)"),
     "a comment in the code": lambda project: (project / "src" / "falloff" / "points.py").open("a").write("# words\n"),
-    "the words of a claim": lambda project: write_claims(project, words="So it is, in other words"),
     "times of files": touch_everything,
     "code that no chapter uses": lambda project: (project / "src" / "falloff" / "cli.py").open("a").write("x = 1\n"),
 }
@@ -227,8 +225,6 @@ CHANGES = {
                          {"01_one": "changed: cells"}),
     "data": (lambda project: write_set(project / "sets", "spots", images=set_arrays()["images"] // 2),
              {"02_two": "changed: data"}),
-    "a claim's threshold": (lambda project: write_claims(project, above=1), {"01_one": "changed: claims"}),
-    "what a claim compares": (lambda project: write_claims(project, number="two"), {"01_one": "changed: claims"}),
     "what is recorded": (lambda project: (project / "data" / "recorded" / "study" / "pair.json").write_text("{}"),
                          {"01_one": "changed: record"}),
     "an executed copy that is gone": (lambda project: Chapter("02_two").executed.unlink(),

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from projects import PARAMETERS, VALIDATE, write_chapter, write_claims
+from projects import PARAMETERS, VALIDATE, write_chapter
 from scenes import write_set
 
 import falloff
@@ -28,7 +28,6 @@ FAILING = ("print('so far so good')", "def halve(x):\n    return x / 0\n\nhalve(
 def built(tmp_path_factory):
     """A project with a chapter that works and one that does not, built by the command: root, exit status, log."""
     root = tmp_path_factory.mktemp("book")
-    write_claims(root)
     write_chapter(root, "01_small", VALIDATE, REST, parameters=PARAMETERS)
     write_chapter(root, "02_failing", *FAILING)
     write_chapter(root, "03_slip", "print('this is Python'", "%time 1 + 1")
@@ -112,7 +111,6 @@ def test_a_copy_carries_where_its_numbers_came_from_and_its_last_cell_says_the_s
 def test_a_kernel_reads_the_data_that_the_command_named_from_its_own_folder(tmp_path, monkeypatch):
     home, here = tmp_path / "project", tmp_path / "here"
     home.mkdir()
-    write_claims(home)
     write_set(here / "sets", "mine")
     cell = "from falloff import data\n\nprint(dataset, len(data.load(dataset, 'train').images))"
     write_chapter(home, "01_one", "from falloff import chapters\n\nchapters.validate('01_one', globals())", cell,
@@ -131,7 +129,6 @@ def test_a_kernel_reads_the_data_that_the_command_named_from_its_own_folder(tmp_
 
 def test_what_is_doubtful_in_a_set_is_said_before_a_kernel_starts(book, capsys, tmp_path, monkeypatch):
     write_chapter(tmp_path, "01_one", parameters='dataset: str = "digits"  # which')
-    write_claims(tmp_path)
     monkeypatch.setenv("FALLOFF_ROOT", str(tmp_path))
     path = write_set(tmp_path, "mine", visibilty=np.ones(3), names=np.array(["a", "a"]))
     assert cli.main(["run", "01_one", f"dataset={path}"]) == 2  # refused before workers, on which this test fails

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from projects import CELL, PARAMETERS, write_chapter, write_claims
+from projects import CELL, PARAMETERS, write_chapter
 
 from falloff.chapters import Chapter, parameters, stamp
 from falloff.project import commit
@@ -26,7 +26,6 @@ PLAIN_TEXT = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=10
 def carried(tmp_path, monkeypatch):
     """What the executed copy of a small chapter would carry, with one parameter changed."""
     monkeypatch.setenv("FALLOFF_ROOT", str(tmp_path))
-    write_claims(tmp_path)
     write_chapter(tmp_path, "01_small", "1 + 1", parameters=PARAMETERS)
     one = Chapter("01_small")
     values = one.parameters("quick", {"steps": "7"})
@@ -70,7 +69,6 @@ def test_the_last_cell_says_where_the_numbers_came_from(carried):
 
 def test_the_seed_of_a_chapter_that_has_one_alone_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("FALLOFF_ROOT", str(tmp_path))
-    write_claims(tmp_path)
     write_chapter(tmp_path, "01_small", "1 + 1", parameters="seed: int = 3  # which; [0, 9]")
     one = Chapter("01_small")
     assert stamp.provenance(one, one.parameters("quick", {"seed": "5"}), "quick", 1.0)["seeds"] == [5]
@@ -78,18 +76,16 @@ def test_the_seed_of_a_chapter_that_has_one_alone_is_told(tmp_path, monkeypatch)
 
 def test_a_figure_is_a_file_of_the_name_that_its_output_or_its_cell_has(tmp_path, monkeypatch):
     def cell(metadata, **output):
-        drawing = {"output_type": "display_data", "data": {"image/svg+xml": output["drawing"]},
-                   "metadata": output.get("words", {})}
+        drawing = {"output_type": "display_data", "data": {"image/svg+xml": output["drawing"]}, "metadata": {}}
         printed = {"output_type": "stream", "name": "stdout", "text": "said"}
         return new_code_cell("1", metadata=metadata, outputs=[drawing, printed])
 
     monkeypatch.setenv("FALLOFF_CHAPTERS", str(tmp_path / "chapters"))
     stamp.export_figures(new_notebook(cells=[
         new_markdown_cell("words"), cell({}, drawing="<svg>0</svg>"),
-        cell({}, drawing="<svg>1</svg>", words={"falloff": {"name": "fig-one"}}),
         cell({"mystnb": {"figure": {"name": "fig-two", "caption": "Two."}}}, drawing="<svg>2</svg>")]))
     found = {path.name: path.read_text() for path in (tmp_path / "figures").iterdir()}
-    assert found == {"fig-one.svg": "<svg>1</svg>", "fig-two.svg": "<svg>2</svg>"}
+    assert found == {"fig-two.svg": "<svg>2</svg>"}
 
 
 HOSTILE = ["</script><b>", "<!-- <script>", "`<img src=x onerror=alert(1)>`", "``` \n```\n# A heading", "{raw} & <b>x"]

@@ -14,11 +14,11 @@ from skimage.color.colorconv import xyz_from_rgb
 
 from falloff import losses, plots
 from falloff.plots import style
-from falloff.study import comparison
+from falloff.study import tuning
 
 
 def test_every_loss_that_has_a_look_has_one_of_its_own():
-    assert set(comparison.LOSSES) <= set(style.LOOK) <= set(losses.names())
+    assert set(tuning.SPACES) <= set(style.LOOK) <= set(losses.names())
     assert len({look.title for look in style.LOOK.values()}) == len(style.LOOK)
     assert len({look[1:] for look in style.LOOK.values()}) == len(style.LOOK)
     assert len({(look.color, look.dash) for look in style.LOOK.values()}) == len(style.LOOK)

@@ -24,7 +24,7 @@ def entry(**test):
     sources = {"contrast", "slope", "gap_slope", "difference", "of", "ranges", "number"}
     source = {} if sources & test.keys() else {"metric": "ap", "difference": ["focal", "bce"]}
     by_runs = {} if "number" in test else {"experiment": "head-to-head"}
-    return {"claim": "So it is.", "chapter": "01_one", **by_runs, "decided_by": [{"what": "A", **source, **test}]}
+    return {"claim": "So it is.", **by_runs, "decided_by": [{"what": "A", **source, **test}]}
 
 
 @pytest.fixture
@@ -237,13 +237,6 @@ def test_numbers_that_are_given_stand_in_for_what_the_formula_gives():
     assert near.mean == 0.6 and (at_label, far) == claims.judge("C6").effects[1:]
 
 
-def test_other_data_than_the_claims_own_is_not_judged(claim):
-    one = claim(entry(above=0))
-    mine, other = one.judge(APART), one.judge(APART, dataset="mice")
-    assert (mine.verdict, other.verdict) == ("supported", claims.UNJUDGED) and mine.effects == other.effects
-    assert claims.judge("C1", dataset="mice", charge_ratio=2.0).verdict == claims.UNJUDGED
-
-
 # Evidence.
 
 
@@ -445,7 +438,6 @@ MALFORMED = {
     "words": "words",
     "empty": {},
     "no reason": {"claim": "A."},
-    "a chapter alone": {"claim": "A.", "chapter": "01_one"},
     "planned": {"claim": "A.", "planned": "Some day."},
     "a prediction without its reason": {**entry(above=0), "predicted": {"value": 1}},
     "a verdict": {**entry(above=0), "verdict": "supported"},
@@ -517,7 +509,6 @@ def test_the_claims_of_the_study_can_be_judged():
     found = claims.load(PROJECT / "data" / "claims.yml")
     assert found and all(isinstance(one, Claim) and one.claim and one.name == name for name, one in found.items())
     for one in found.values():
-        assert one.chapter is None or (PROJECT / "notebooks" / f"{one.chapter}.ipynb").is_file()
         assert one.metrics <= measures.METRICS.keys()
         assert bool(one.experiment) == bool(one.scope) == bool(one.known_before) == bool(one.predicted)
         if one.experiment in EXPERIMENTS:  # one that is not planned yet has its claims before

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
 
 from falloff import digests, profiles, sets
 from falloff.chapters import parameters
@@ -24,7 +23,6 @@ from falloff.checks import nearest
 from falloff.project import project_root
 
 _RECORDED = re.compile(r"""study\.recorded\(\s*["']([\w-]+)""")
-_WORDS = ("claim", "what", "why", "scope", "known_before", "predicted")  # of a claim: they decide nothing
 
 
 @dataclass(frozen=True)
@@ -84,9 +82,9 @@ class Chapter:
         """What determines its outputs with some parameters.
 
         Returns:
-            The digest of each part: ``cells``, ``parameters``, ``data``, ``claims`` and ``record``, the recorded tables
-            that the cells read; the version of ``torch``; and under ``code`` the digest of each module, by name, that
-            the cells import or that reads the data set.
+            The digest of each part: ``cells``, ``parameters``, ``data`` and ``record``, the recorded tables that the
+            cells read; the version of ``torch``; and under ``code`` the digest of each module, by name, that the cells
+            import or that reads the data set.
         """
         cells = [cell for cell in self.notebook().cells if cell.cell_type == "code"]
         reader = {sets.module(values["dataset"])} if "dataset" in values else set()  # found by name, imported nowhere
@@ -96,7 +94,6 @@ class Chapter:
             "code": digests.modules(_imported(cells) | reader),
             "data": _data_digest(values),
             "torch": version("torch"),
-            "claims": digests.of_text(json.dumps(_claims_of(self.name), sort_keys=True)),
             "record": digests.of_text(*(_manifest(name) for cell in cells for name in _RECORDED.findall(cell.source))),
         }
 
@@ -214,15 +211,3 @@ def _manifest(experiment: str) -> str:
     """What the manifest of a recorded experiment holds, the digests of its tables among it; nothing where it is not."""
     path = project_root() / "data" / "recorded" / "study" / f"{experiment}.json"
     return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
-def _claims_of(name: str) -> Any:
-    """What decides the claims that a chapter judges, as ``data/claims.yml`` has it."""
-    entries = yaml.safe_load((project_root() / "data" / "claims.yml").read_text(encoding="utf-8"))
-    return _without_words({claim: entry for claim, entry in entries.items() if entry.get("chapter") == name})
-
-
-def _without_words(entry: Any) -> Any:
-    if isinstance(entry, dict):
-        return {name: _without_words(value) for name, value in entry.items() if name not in _WORDS}
-    return [_without_words(value) for value in entry] if isinstance(entry, list) else entry

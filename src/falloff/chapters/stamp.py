@@ -113,7 +113,7 @@ def export_figures(notebook: nbformat.NotebookNode) -> None:
     outputs = [(cell.metadata, output) for cell in notebook.cells for output in cell.get("outputs", [])]
     for metadata, output in outputs:
         drawing = output.get("data", {}).get("image/svg+xml")
-        words = output.get("metadata", {}).get("falloff") or metadata.get("mystnb", {}).get("figure")
+        words = metadata.get("mystnb", {}).get("figure")
         if drawing and words:
             path = executed_folder().parent / "figures" / f"{words['name']}.svg"
             if path.exists() and path.read_text(encoding="utf-8") == drawing:

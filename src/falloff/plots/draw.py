@@ -215,8 +215,10 @@ def matrix(
 
 
 def _in_lines(name: object) -> object:
-    """The head of a narrow column, each word of it on a line of its own."""
-    return name.replace(" ", "\n").replace("-", "-\n") if isinstance(name, str) else name
+    """The head of a narrow column: each word of a long one on a line of its own."""
+    if not isinstance(name, str) or "\n" in name or len(name) <= 8:
+        return name
+    return name.replace(" ", "\n").replace("-", "-\n")
 
 
 def _marks(ax: Axes, xy: ArrayLike, mark: str, size: float) -> None:

@@ -5,28 +5,9 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Sequence
-from typing import Protocol
 
 import pandas as pd
 from matplotlib.figure import Figure
-
-
-class _Named(Protocol):
-    name: str
-
-
-class Judged(Protocol):
-    """What was measured for a claim: its name, effects (the first one leads), verdict, and all of it as JSON."""
-
-    @property
-    def claim(self) -> _Named: ...
-
-    @property
-    def effects(self) -> Sequence[object]: ...
-
-    @property
-    def verdict(self) -> str: ...
 
 
 def display(drawn: Figure) -> None:
@@ -34,25 +15,6 @@ def display(drawn: Figure) -> None:
     import IPython.display
 
     IPython.display.display({"image/svg+xml": _svg(drawn), "text/plain": "a figure"}, raw=True)
-
-
-def figure(drawn: Figure, name: str, caption: str, alt: str) -> None:
-    """Show a figure as SVG and close it.
-
-    Args:
-        drawn: from :func:`falloff.plots.new`.
-        name: what prose refers to with the role ``numref``; letters, digits and hyphens, starting with "fig-".
-        caption: what the figure answers, in a sentence or two; Markdown, with numbers that code computed.
-        alt: what is to be seen, for those who cannot.
-
-    Raises:
-        ValueError: ``name`` is not of that form, or ``caption`` or ``alt`` is empty.
-    """
-    from IPython.display import display
-
-    _check(name, "fig-", caption=caption, alt=alt)
-    bundle = {"image/svg+xml": _svg(drawn), "text/plain": alt}
-    display(bundle, raw=True, metadata={"falloff": {"name": name, "caption": caption, "alt": alt}})
 
 
 def table(frame: pd.DataFrame, name: str, caption: str, *, digits: int = 3) -> None:
@@ -94,17 +56,6 @@ def numbers(chapter: str, **values: object) -> None:
     """Keep some numbers or words, each under the chapter's name and its own: ``ch1-one-in`` for ``one_in``."""
     for name, value in values.items():
         number(f"{chapter}-{name.replace('_', '-')}", value)
-
-
-def claim(judged: Judged) -> None:
-    """Keep what was measured for a claim: prose reads ``c3-verdict`` and ``c3-effect``.
-
-    Args:
-        judged: from :func:`falloff.study.claims.judge`.
-    """
-    name, first = judged.claim.name.lower(), judged.effects[0]
-    number(f"{name}-effect", str(first))
-    number(f"{name}-verdict", judged.verdict)
 
 
 def _svg(drawn: Figure) -> str:

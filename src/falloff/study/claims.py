@@ -20,12 +20,10 @@ from falloff.study.evidence import Evidence
 from falloff.study.statistics import Interval
 
 __all__ = [
-    "DATASET", "UNJUDGED", "VERDICTS", "Claim", "Criterion", "Judgement", "direction", "judge", "load", "verdict",
+    "VERDICTS", "Claim", "Criterion", "Judgement", "direction", "judge", "load", "verdict",
 ]
 
 VERDICTS = ("supported", "refuted", "undecided")
-DATASET = "digits"  # the set that the claims are about
-UNJUDGED = "not judged on this data"  # in place of a verdict, on another set
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,6 @@ class Claim:
         name: of the entry.
         claim: in words.
         criteria: all of which it needs.
-        chapter: which judges it live, too.
         experiment: of the record, whose table decides; None for a claim about formulas.
         scope: of what nets, pictures and lengths of training it speaks.
         known_before: what was known when it was written down.
@@ -46,7 +43,6 @@ class Claim:
     name: str
     claim: str
     criteria: tuple[Criterion, ...]
-    chapter: str | None = None
     experiment: str | None = None
     scope: str = ""
     known_before: str = ""
@@ -69,15 +65,12 @@ class Claim:
         """
         return digests.of_text(json.dumps([self.experiment, [one.decisive() for one in self.criteria]]))[:16]
 
-    def judge(
-        self, table: Evidence | pd.DataFrame | None = None, *, dataset: str = DATASET, **numbers: float
-    ) -> Judgement:
-        """What recorded runs, a chapter's own, or formulas say about the claim.
+    def judge(self, table: Evidence | pd.DataFrame | None = None, **numbers: float) -> Judgement:
+        """What recorded runs or formulas say about the claim.
 
         Args:
             table: of the claim's experiment, one row per arm and seed: the evidence that was recorded; or a bare table
                 of a few runs, which is judged without pictures and without the rest of a family.
-            dataset: what a chapter ran on; on any other than the study's own nothing is judged.
             numbers: in place of what the formulas give, by their names with ``_`` for ``-``.
 
         Raises:
@@ -95,7 +88,7 @@ class Claim:
             found = [criterion.measure(table, given) for criterion in self.criteria]
         except ValueError as error:
             raise ValueError(f"claim {self.name}: {error}") from error
-        return Judgement(self, tuple(one.interval for one in found), dataset, tuple(one.seeds for one in found))
+        return Judgement(self, tuple(one.interval for one in found), tuple(one.seeds for one in found))
 
 
 @dataclass(frozen=True)
@@ -104,17 +97,14 @@ class Judgement:
 
     claim: Claim
     effects: tuple[Interval, ...]
-    dataset: str = DATASET
     seeds: tuple[float, ...] = ()
 
     @property
     def verdict(self) -> str:
-        """Of all criteria together: refuted by one, supported by all; :data:`UNJUDGED` on other data.
+        """Of all criteria together: refuted by one, supported by all.
 
         One on the scale of logits checks another: it refutes nothing, and where it supports, nothing is refuted.
         """
-        if self.dataset != DATASET:
-            return UNJUDGED
         each, checks = self._decided("raw"), self._decided("logit")
         if "refuted" in each and "supported" not in checks:
             return "refuted"
@@ -140,14 +130,12 @@ class Judgement:
         return {"asked": self.claim.digest(), "verdict": self.verdict, "effects": effects}
 
 
-def judge(
-    name: str, table: Evidence | pd.DataFrame | None = None, *, dataset: str = DATASET, **numbers: float
-) -> Judgement:
+def judge(name: str, table: Evidence | pd.DataFrame | None = None, **numbers: float) -> Judgement:
     """What a table of runs, or its formulas, say about a claim by its name: see :meth:`Claim.judge`."""
     claims = load()
     if name not in claims:
         raise ValueError(f"no claim is named {name!r}; known: {', '.join(claims)}")
-    return claims[name].judge(table, dataset=dataset, **numbers)
+    return claims[name].judge(table, **numbers)
 
 
 def _finite_or_text(value: float) -> float | str:

@@ -178,6 +178,16 @@ def broken(record: Record | None = None, root: Path | None = None) -> list[str]:
             if (words := record.wrong(role))]
 
 
+def discussed(root: Path) -> dict[str, list[str]]:
+    """The chapters that rest on each claim, by its name."""
+    found: dict[str, list[str]] = {}
+    for path, text in pages(root):
+        names = {name for role in ROLES.finditer(text) for name in re.findall(r"\bC\d+\b", role[0])}
+        for name in names if path.suffix == ".ipynb" else ():
+            found.setdefault(name, []).append(path.stem)
+    return found
+
+
 def pages(root: Path) -> Iterator[tuple[Path, str]]:
     """Each page of the book with its Markdown."""
     for path in sorted((root / "book").glob("*.md")):

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from falloff import profiles, sets
@@ -199,13 +200,39 @@ def recorded(name: str, profile: str = "study", kind: str = "data") -> pd.DataFr
     Raises:
         ValueError: no such experiment or profile, or it is not recorded, not to its end, or damaged.
     """
+    return _whole(name, profile, kind).frame()
+
+
+def recorded_lists(name: str, metric: str, profile: str = "study") -> dict[str, np.ndarray]:
+    """A metric with a number for each picture or point, of a recorded experiment: by arm, ``(runs, numbers)``.
+
+    Args:
+        name: of the experiment.
+        metric: such as "error_of_points", the error of each labelled point in pixels, NaN where it was missed.
+        profile: by name.
+
+    Raises:
+        ValueError: as for :func:`recorded`; no arm has such a list.
+    """
+    tables = _whole(name, profile, "data")
+    found: dict[str, list[np.ndarray]] = {}
+    for arm in tables.reported:
+        if (numbers := tables.pictures.get(arm["key"], {}).get(metric)) is not None:
+            found.setdefault(arm["arm"], []).append(numbers)
+    if not found:
+        raise ValueError(f"{name!r} has no list of {metric!r}")
+    return {arm: np.stack(some) for arm, some in found.items()}
+
+
+def _whole(name: str, profile: str, kind: str) -> Tables:
+    """The tables of an experiment that is recorded to its end."""
     experiments.check([name])
     path = folder(profile, kind) / f"{name}.json"
     manifest, tables = read(path) if path.exists() else ({"complete": False}, None)
     if tables is None or not manifest["complete"]:
         raise ValueError(f"{name!r} is not recorded{' to its end' if tables else ''} for profile {profile!r}: "
                          f"make record EXPERIMENT={name} PROFILE={profile} does it")
-    return tables.frame()
+    return tables
 
 
 def evidence(name: str, profile: str = "study") -> Evidence | None:
