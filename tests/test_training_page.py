@@ -248,3 +248,16 @@ def test_the_exported_decoder_gives_the_same_points(after):
     assert names["seen"].tolist() == names["xy"][0][names["valid"][0]].tolist()
     one, = names["session"].run(["xy"], {"images": names["images"][:1].numpy()})
     assert one.shape == (1, 5, 2)
+
+
+@pytest.mark.parametrize("page", ["which_loss", "zero"])
+def test_the_block_to_copy_runs_as_it_stands(page, capsys):
+    [block] = BLOCK.findall((PAGE.parent / f"{page}.md").read_text(encoding="utf-8"))
+    assert max(map(len, block.splitlines())) <= 79
+    names: dict = {}
+    exec(block, names)
+    if page == "which_loss":
+        assert names["head"].weight.grad.abs().sum() > 0 and names["found"].score.shape == (1, 20)
+    else:
+        now, best, _ = (float(line.split(": ")[1]) for line in capsys.readouterr().out.splitlines())
+        assert best < now / 10
