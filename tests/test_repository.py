@@ -131,3 +131,17 @@ def test_the_readme_s_figure_is_that_of_the_record(monkeypatch):
 
 def test_the_record_bears_the_book_out():
     assert prose.broken(root=ROOT) == []
+
+
+def test_the_workflow_does_what_the_readme_says_and_publishes_what_was_tested():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8"))
+    jobs = workflow["jobs"]
+    commands = {name: [step["run"] for step in job["steps"] if "run" in step] for name, job in jobs.items()}
+    assert commands["test"][-1] == "make test" and commands["build"] == ["make book"] and commands["publish"] == []
+    assert set(jobs["publish"]["needs"]) == {"test", "build"} and "refs/heads/main" in jobs["publish"]["if"]
+    assert workflow["permissions"] == {"contents": "read"}
+    for job in jobs.values():
+        assert all(("run" in step) != ("uses" in step) for step in job["steps"])
+        assert all(re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"]) for step in job["steps"] if "uses" in step)
+    [kept] = [step["with"]["path"] for step in jobs["build"]["steps"] if "cache" in step.get("uses", "")]
+    assert f"{kept}/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()

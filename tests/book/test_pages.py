@@ -15,7 +15,7 @@ PHONE = {"width": 390, "height": 844}
 
 def pages(built: Path) -> list[Path]:
     found = [*built.glob("*.html"), *built.glob("book/*.html"), *built.glob("notebooks/*.html")]
-    return [p for p in sorted(found) if not p.name.startswith(("genindex", "search", "py-modindex"))]
+    return [p for p in sorted(found) if not p.name.startswith(("genindex", "search", "py-modindex", "404"))]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_maths_is_set(visits):
 
 
 def test_no_reference_is_left_open(visits):
-    assert not [name for name, v in visits.items() if re.search(r"\{(glue|numref|eq|term|cite)\b", v["raw"])]
+    assert not [name for name, v in visits.items() if re.search(r"\{(glue|rec|guard|numref|eq|term|cite)\b", v["raw"])]
 
 
 def test_chapters_end_with_where_they_came_from(visits):
@@ -99,11 +99,20 @@ def test_chapters_carry_where_they_came_from_for_programs(built):
         assert (stamp["chapter"], stamp["profile"], stamp["parameters"]["steps"]) == (path.stem, "tiny", 4)
 
 
-def test_chapters_show_their_parameters_as_a_table(visits):
+def test_chapters_show_their_parameters_in_one_line_that_opens_on_a_table(built, visits):
     for name, visit in visits.items():
-        if name.startswith("notebooks/0"):
-            assert "Profile tiny, with these parameters" in visit["raw"], name
-            assert "optimiser steps of each run" in visit["raw"], name
+        if name.startswith("notebooks/"):
+            assert "Parameters, profile tiny: dataset, " in visit["raw"], name
+            assert "optimiser steps of each run" not in visit["raw"], name
+            assert "optimiser steps of each run" in (built / name).read_text(encoding="utf-8"), name
+
+
+def test_every_page_says_what_it_is_to_those_who_only_see_a_link(built):
+    words = [re.findall(r'<meta name="description" content="(.+?)"', path.read_text(encoding="utf-8"))
+             for path in pages(built) if path.parent != built]
+    assert all(len(one) == 1 and 20 < len(one[0]) <= 210 for one in words), words
+    assert len({one[0] for one in words}) == len(words)
+    assert "A near miss" in (built / "404.html").read_text(encoding="utf-8")
 
 
 def test_every_claim_has_a_verdict_once_its_experiment_is_recorded(built):
