@@ -79,7 +79,8 @@ def test_maths_is_set(visits):
 
 
 def test_no_reference_is_left_open(visits):
-    assert not [name for name, v in visits.items() if re.search(r"\{(glue|rec|guard|numref|eq|term|cite)\b", v["raw"])]
+    assert not [name for name, v in visits.items() if re.search(r"\{(glue|numref|eq|term|cite)\b", v["raw"])]
+    assert not [name for name, v in visits.items() if re.search(r"\{(rec|guard)\b", v["raw"]) and "api" not in name]
 
 
 def test_chapters_end_with_where_they_came_from(visits):

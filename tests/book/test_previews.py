@@ -18,7 +18,8 @@ def previews():
 
 @pytest.mark.parametrize(("text", "words"), [
     ("Short words.", "Short words."),
-    (f"One is said. {'x' * 150}. {'y' * 100}.", f"One is said. {'x' * 150}."),
+    (f"One is said. {'X' * 150}. {'Y' * 100}.", f"One is said. {'X' * 150}."),
+    (f"So says Fig. 2, {'x' * 200}", "So says Fig. 2, …"),
     ("word " * 60, ("word " * 39).strip() + " …"),
     ("- a list alone", ""),
 ])
