@@ -141,6 +141,15 @@ def test_search_finds_a_term(built, browser):
     page.close()
 
 
+def test_search_finds_first_the_page_whose_title_is_what_was_typed(built, browser):
+    page = browser.new_page()
+    page.goto((built / "search.html").as_uri() + "?q=which loss")
+    page.wait_for_selector("#search-results li a", timeout=10_000)
+    page.wait_for_function("!document.querySelector('#search-progress')?.innerText.includes('...')")
+    assert page.locator("#search-results li > a").first.inner_text() == "Which loss for my problem?"
+    page.close()
+
+
 def test_links_inside_the_book_lead_somewhere(built):
     missing = set()
     for path in pages(built):
