@@ -177,3 +177,12 @@ def test_a_page_has_one_line_that_opens_on_the_table_in_place_of_the_cell(execut
     assert shown["cell_type"] == "markdown" and stamp.parameters_table(DECLARED, values) in shown["source"]
     assert shown["source"].startswith("````{dropdown} Parameters, profile quick: ")
     assert json.dumps(clean) == before
+
+
+def test_the_text_of_a_copy_has_numbers_where_the_book_has_roles():
+    kept = {"output_type": "display_data", "metadata": {"scrapbook": {"name": "ch1-one"}},
+            "data": {"application/papermill.record/text/plain": "0.125"}}
+    text = "It is {glue:text}`ch1-one:.2f`, {rec}`3:.1f`, {glue:text}`other`.{guard}`1 < 2` So. {rec}`no`{guard}`2 < 1`"
+    notebook = new_notebook(cells=[new_markdown_cell(text), new_code_cell("1", outputs=[kept])])
+    stamp.fill(notebook)
+    assert notebook.cells[0].source == "It is 0.12, 3.0, {glue:text}`other`. So. "

@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from falloff import digests, sets
 from falloff.chapters.chapter import Chapter, executed_folder, find, find_all
-from falloff.chapters.stamp import banner, export_figures, provenance, provenance_cell
+from falloff.chapters.stamp import banner, export_figures, fill, provenance, provenance_cell
 from falloff.project import clear, commit, project_root, written
 
 log = logging.getLogger(__name__)
@@ -100,6 +100,7 @@ def execute(name: str, values: Mapping[str, Any], executed: Path, profile: str) 
                 )
                 notebook = nbformat.read(working, as_version=4)
                 seconds = time.perf_counter() - started
+                fill(notebook)
                 notebook.metadata["falloff"] = provenance(chapter, values, profile, seconds) | before
                 notebook.cells.append(provenance_cell(notebook.metadata["falloff"]))
                 if notebook.metadata["falloff"]["changed"]:

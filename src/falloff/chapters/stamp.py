@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,8 @@ from falloff import digests, sets
 from falloff.chapters.chapter import Chapter, executed_folder
 from falloff.chapters.parameters import Parameter
 from falloff.project import written
+
+_GLUED = re.compile(r"\{glue:text\}`(?P<name>[^`:]+)(?::(?P<form>[^`]*))?`")
 
 
 def provenance(chapter: Chapter, values: Mapping[str, Any], profile: str, seconds: float) -> dict[str, Any]:
@@ -86,6 +89,28 @@ def banner(stamp: Mapping[str, Any]) -> nbformat.NotebookNode:
     text = (f"> **A run with parameters of its own:** {values}. What the cells print and draw is of this run. The text "
             "speaks of the recorded study, which ran without them, and of its claims this copy judges none.\n")
     return nbformat.v4.new_markdown_cell(text, metadata={"tags": ["banner"]}, id="banner")
+
+
+def fill(notebook: nbformat.NotebookNode) -> None:
+    """Put numbers in place of the roles in a notebook's text, for who reads it outside of the book.
+
+    They are those of the record, and those that its own cells kept by :func:`falloff.plots.number`.
+    """
+    from falloff.study import prose
+
+    record = prose.Record()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    kept = {output["metadata"]["scrapbook"]["name"]: output["data"] for output in outputs
+            if "scrapbook" in output.get("metadata", {})}
+
+    def own(role: re.Match[str]) -> str:
+        data = kept.get(role["name"], {})
+        plain = next((text for kind, text in data.items() if kind.endswith("text/plain")), None)
+        return role[0] if plain is None else format(ast.literal_eval(plain), role["form"] or "")
+
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _GLUED.sub(own, record.resolved(cell.source, lambda wrong: ""))
 
 
 def parameters_table(declared: Mapping[str, Parameter], values: Mapping[str, Any]) -> str:
