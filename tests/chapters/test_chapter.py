@@ -158,6 +158,7 @@ def project(spots, tmp_path, monkeypatch):
     monkeypatch.setattr(digests, "PACKAGE", package)
     (tmp_path / "data" / "recorded" / "study").mkdir(parents=True)
     write_chapter(tmp_path, "01_one", "from falloff.points import Points", "1 + 1", "if 0: study.recorded('pair')",
+                  "if 0: study.recorded_lists('other', 'ap')", "if 0: recording.evidence(\n'third')",
                   parameters="steps: int = 5  # many")
     write_chapter(tmp_path, "02_two", "from falloff import heatmaps", "def f():\n    return 2",
                   parameters='dataset: str = "spots"  # which')
@@ -225,8 +226,9 @@ CHANGES = {
                          {"01_one": "changed: cells"}),
     "data": (lambda project: write_set(project / "sets", "spots", images=set_arrays()["images"] // 2),
              {"02_two": "changed: data"}),
-    "what is recorded": (lambda project: (project / "data" / "recorded" / "study" / "pair.json").write_text("{}"),
-                         {"01_one": "changed: record"}),
+    **{f"what is recorded as {name}": (
+        lambda project, name=name: (project / "data" / "recorded" / "study" / f"{name}.json").write_text("{}"),
+        {"01_one": "changed: record"}) for name in ("pair", "other", "third")},
     "an executed copy that is gone": (lambda project: Chapter("02_two").executed.unlink(),
                                       {"02_two": "it has not run"}),
     "an executed copy that is half": (lambda project: rewrite(Chapter("01_one").executed, "}", ""),

@@ -22,7 +22,7 @@ from falloff.chapters import parameters
 from falloff.checks import nearest
 from falloff.project import project_root
 
-_RECORDED = re.compile(r"""study\.recorded\(\s*["']([\w-]+)""")
+_RECORDED = re.compile(r"""\b(?:recorded|recorded_lists|evidence)\(\s*["']([\w-]+)""")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ class Chapter:
             "code": digests.modules(_imported(cells) | reader),
             "data": _data_digest(values),
             "torch": version("torch"),
-            "record": digests.of_text(*(_manifest(name) for cell in cells for name in _RECORDED.findall(cell.source))),
+            "record": digests.of_text(*map(_manifest, sorted({
+                name for cell in cells for name in _RECORDED.findall(cell.source)}))),
         }
 
     def why_stale(self, values: Mapping[str, Any], executed: Path | None = None) -> str | None:
