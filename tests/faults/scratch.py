@@ -167,14 +167,11 @@ class Project:
         return found
 
     def results(self) -> dict[str, Any]:
-        """What was measured: of each record the numbers, of each executed chapter the outputs."""
+        """What was measured: of each record the numbers, of each executed chapter what its cells printed and show."""
         found = records(self.runs)
         for path in self.runs.glob("chapters/[0-9]*.ipynb"):
-            found[path.name] = [
-                (output.get("text"), output.get("data"))
-                for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])
-                if output.get("name") != "stderr"  # progress and its times
-            ]
+            cells = nbformat.read(path, as_version=4).cells
+            found[path.name] = [printed_and_shown(cell.get("outputs", [])) for cell in cells]
         return found
 
     def litter(self) -> list[str]:
@@ -194,6 +191,12 @@ def new_project(root: Path, real: Sequence[str] = ()) -> Project:
         assert small != text, f"{name} has another default data set"
         (root / "notebooks" / f"{name}.ipynb").write_text(small, encoding="utf-8")
     return Project(root)
+
+
+def printed_and_shown(outputs: Sequence[Any]) -> tuple[str, list[Any]]:
+    """What one cell gave, less progress with its times; into how many pieces a text comes is chance."""
+    printed = "".join(output["text"] for output in outputs if output.get("name") == "stdout")
+    return printed, [output["data"] for output in outputs if "data" in output]
 
 
 def records(folder: Path) -> dict[str, dict[str, Any]]:
