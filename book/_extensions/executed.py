@@ -1,4 +1,4 @@
-"""Show a clean notebook with the outputs of its executed copy, its figures in light and dark.
+"""Show a clean notebook with the outputs of its executed copy, its figures in light and dark, wide and narrow.
 
 The contents name ``notebooks/NN_name``, so every link and download points at the clean notebook. At ``source-read``
 the prose and code come from it, and outputs, cell by cell, from the copy that ``falloff book`` made. A copy whose code
@@ -8,6 +8,8 @@ cell becomes one line that opens on a table, with the values of the run where th
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -18,6 +20,7 @@ from sphinx.util import logging
 from falloff import chapters, digests
 from falloff.chapters import parameters, stamp
 from falloff.plots import style
+from falloff.plots.show import NARROW
 from falloff.study import recording
 
 log = logging.getLogger(__name__)
@@ -38,7 +41,8 @@ def merge(clean: dict, run: dict) -> dict:
     for cell in clean["cells"]:
         if cell["cell_type"] == "code":
             ran = done.pop(0)
-            cell = {**cell, "outputs": ran["outputs"], "execution_count": ran["execution_count"]}
+            outputs = [_without_narrow(output) for output in ran["outputs"]]
+            cell = {**cell, "outputs": outputs, "execution_count": ran["execution_count"]}
         cells += parameters_shown(cell, run) if _has_tag(cell, "parameters") else [cell]
     cells += [cell for cell in run["cells"] if _has_tag(cell, "provenance")]
     return {**clean, "cells": cells}
@@ -88,15 +92,50 @@ def glue_dependencies(app: Sphinx, doctree: object) -> None:
             app.env.note_dependency(str(path))
 
 
-def two_faces(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
-    """Show each drawn figure twice, once for light pages and once for dark ones."""
-    def both(found: re.Match) -> str:
-        light = found[0].replace("<img", '<img class="drawn light-face"', 1)
-        dark = found[0].replace("<img", '<img class="drawn dark-face"', 1).replace(".svg", ".dark.svg")
-        return light + dark
+def faces(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object) -> None:
+    """Show each drawn figure in the one of its faces that suits: light or dark, wide or, on a phone, narrow.
+
+    A face that is not shown is not fetched.
+    """
+    def all_faces(found: re.Match) -> str:
+        drawings = _drawings().get(Path(found[1]).stem)
+        if drawings is not None:
+            path = Path(app.outdir, "_images", f"{Path(found[1]).stem}.narrow.svg")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(drawings[1], encoding="utf-8")
+        return "".join(face(found, kind, drawings) for kind in ("light", "dark"))
 
     if "body" in context:
-        context["body"] = _FIGURE.sub(both, context["body"])
+        context["body"] = _FIGURE.sub(all_faces, context["body"])
+
+
+def face(found: re.Match, kind: str, drawings: tuple[str, str] | None) -> str:
+    """One figure in light or dark; the room that it takes is known before it is there."""
+    ending = ".svg" if kind == "light" else ".dark.svg"
+    wide, narrow = ("", "") if drawings is None else map(_room, drawings)
+    image = found[0].replace("<img", f'<img class="drawn {kind}-face" loading="lazy"{wide}', 1).replace(".svg", ending)
+    if drawings is None:
+        return image
+    source = found[1].replace(".svg", f".narrow{ending}")
+    return f'<picture><source media="(max-width: 30rem)" srcset="{source}"{narrow}>{image}</picture>'
+
+
+@functools.cache
+def _drawings() -> dict[str, tuple[str, str]]:
+    """Wide and narrow form of the figures, by their own name and by that which MyST-NB gives to an output's file."""
+    found = {}
+    for path in stamp.figures_folder().glob("*.narrow.svg"):
+        name = path.name.removesuffix(".narrow.svg")
+        wide = path.with_name(f"{name}.svg").read_text(encoding="utf-8")
+        of_output = hashlib.sha256("\n".join(wide.splitlines()).encode()).hexdigest()
+        found[name] = found[of_output] = wide, path.read_text(encoding="utf-8")
+    return found
+
+
+def _room(drawing: str) -> str:
+    """Width and height of an SVG, which is in points, in pixels, as attributes."""
+    points = re.findall(r'(?:width|height)="([\d.]+)pt"', drawing)[:2]
+    return "".join(f' {side}="{float(of) * 96 / 72:.0f}"' for side, of in zip(("width", "height"), points, strict=True))
 
 
 def dark_figures(app: Sphinx, error: Exception | None) -> None:
@@ -126,6 +165,12 @@ def download(app: Sphinx, pagename: str, templatename: str, context: dict, doctr
             })
 
 
+def _without_narrow(output: dict) -> dict:
+    """An output as MyST-NB knows it: the narrow face of a figure is put beside the wide one later."""
+    data = output.get("data")
+    return output if not data else {**output, "data": {kind: of for kind, of in data.items() if kind != NARROW}}
+
+
 def _code(notebook: dict) -> list[str]:
     """Digests of the code cells, blind to comments and layout; the injected parameters are not the notebook's."""
     return [
@@ -142,7 +187,7 @@ def setup(app: Sphinx) -> dict:
     """Connect the extension."""
     app.connect("source-read", swap)
     app.connect("doctree-read", glue_dependencies)
-    app.connect("html-page-context", two_faces)
+    app.connect("html-page-context", faces)
     app.connect("html-page-context", download, priority=900)
     app.connect("build-finished", dark_figures)
     return {"parallel_read_safe": True, "parallel_write_safe": True, "version": "1"}

@@ -15,8 +15,15 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def project_root() -> Path:
-    """The folder that holds the project: of ``FALLOFF_ROOT``, or the one above ``src``."""
-    return Path(os.environ.get("FALLOFF_ROOT") or PACKAGE.parents[1])
+    """The folder that holds the project: of ``FALLOFF_ROOT``, or the checkout, or without one the current folder."""
+    above = PACKAGE.parents[1]
+    return Path(os.environ.get("FALLOFF_ROOT") or (above if (above / "notebooks").is_dir() else Path.cwd()))
+
+
+def carried(*parts: str) -> Path:
+    """A file or folder of the project that is read only; where it is not there, the copy that a wheel carries."""
+    path, copy = project_root().joinpath(*parts), PACKAGE.joinpath("carried", *parts)
+    return copy if copy.exists() and not path.exists() else path
 
 
 @contextlib.contextmanager

@@ -11,10 +11,20 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PHONE = {"width": 390, "height": 844}
+# Those that are shown are fetched, which else they are once they come near the window.
+IMAGES = """async () => {
+  const images = [...document.querySelectorAll('article img')].map(i => [i, i.offsetParent !== null])
+  for (const [image, shown] of images) {
+    if (shown) { image.loading = 'eager'; await image.decode() }
+  }
+  return images.map(([i, shown]) => ({
+    src: i.currentSrc || i.src, alt: i.alt, shown, natural: i.naturalWidth, width: i.getBoundingClientRect().width,
+    fetched: i.complete && i.naturalWidth > 0}))
+}"""
 
 
 def pages(built: Path) -> list[Path]:
-    found = [*built.glob("*.html"), *built.glob("book/*.html"), *built.glob("notebooks/*.html")]
+    found = [*built.glob("*.html"), *built.glob("book/**/*.html"), *built.glob("notebooks/*.html")]
     return [p for p in sorted(found) if not p.name.startswith(("genindex", "search", "py-modindex", "404"))]
 
 
@@ -31,10 +41,7 @@ def visits(built, browser):
         page.goto(path.as_uri(), wait_until="load")
         page.wait_for_selector("article")  # the first page leads on to another
         page.wait_for_function("!window.MathJax || !MathJax.startup || MathJax.startup.promise.then(() => true)")
-        images = page.evaluate(
-            "[...document.querySelectorAll('article img')].map(i => ({src: i.src, alt: i.alt, width: i.naturalWidth,"
-            " shown: i.offsetParent !== null, wide: i.getBoundingClientRect().right}))"
-        )
+        images = page.evaluate(IMAGES)
         seen[path.relative_to(built).as_posix()] = {
             "asked": asked, "logged": logged, "images": images,
             "width": page.evaluate("document.documentElement.scrollWidth"),
@@ -58,7 +65,7 @@ def test_no_page_logs_an_error(visits):
 
 def test_every_picture_is_there_and_described(visits):
     bad = [(name, image) for name, v in visits.items() for image in v["images"]
-           if not image["alt"].strip() or "/" in image["alt"] or (image["shown"] and not image["width"])]
+           if not image["alt"].strip() or "/" in image["alt"] or (image["shown"] and not image["fetched"])]
     assert not bad
     assert all(v["images"] for name, v in visits.items() if "notebooks/0" in name)
 
@@ -71,6 +78,43 @@ def test_dark_pages_show_the_dark_drawings(visits):
     drawn = [i for v in visits.values() for i in v["images"] if "_images/" in i["src"] and i["src"].endswith(".svg")]
     assert drawn
     assert all(image["src"].endswith(".dark.svg") == image["shown"] for image in drawn)
+
+
+def test_a_phone_gets_drawings_for_its_width_whose_words_are_not_shrunk(visits):
+    shown = [i for name, v in visits.items() for i in v["images"]
+             if i["shown"] and "notebooks/" in name and "_images/" in i["src"]]
+    assert shown
+    assert all(".narrow." in image["src"] and image["width"] > 0.95 * image["natural"] for image in shown)
+
+
+def test_no_page_fetches_what_it_does_not_show(visits):
+    asked = {name: {url.rpartition("/")[2].partition("?")[0] for url in v["asked"]} for name, v in visits.items()}
+    drawings = {name: {one for one in urls if one.endswith(".svg") and "made" not in one and "mark" not in one}
+                for name, urls in asked.items()}
+    assert all(one.endswith(".dark.svg") for urls in drawings.values() for one in urls)
+    assert not [name for name, urls in asked.items() if "fontawesome.js" in urls]
+    assert {name for name, v in visits.items() if v["maths"]} == {
+        name for name, urls in asked.items() if "tex-chtml.js" in urls}
+    assert "book/index.html" not in {name for name, v in visits.items() if v["maths"]}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_has_what_keeps_people_from_reading_it(built, browser, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    axe, found = Axe(), {}
+    context = browser.new_context(viewport=PHONE if scheme == "dark" else None, color_scheme=scheme)
+    for path in pages(built):
+        page = context.new_page()
+        page.goto(path.as_uri(), wait_until="load")
+        page.wait_for_selector("article")
+        page.wait_for_function("!window.MathJax || !MathJax.startup || MathJax.startup.promise.then(() => true)")
+        faults = axe.run(page).response["violations"]
+        found[path.name] = [(one["id"], node["html"]) for one in faults if one["impact"] in ("serious", "critical")
+                            for node in one["nodes"]]
+        page.close()
+    context.close()
+    assert not {name: faults for name, faults in found.items() if faults}
 
 
 def test_maths_is_set(visits):

@@ -11,6 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from projects import CELL, PARAMETERS, write_chapter
 
 from falloff.chapters import Chapter, parameters, stamp
+from falloff.plots.show import NARROW
 from falloff.project import commit
 
 DECLARED = parameters.schema(CELL)
@@ -76,7 +77,8 @@ def test_the_seed_of_a_chapter_that_has_one_alone_is_told(tmp_path, monkeypatch)
 
 def test_a_figure_is_a_file_of_the_name_that_its_output_or_its_cell_has(tmp_path, monkeypatch):
     def cell(metadata, **output):
-        drawing = {"output_type": "display_data", "data": {"image/svg+xml": output["drawing"]}, "metadata": {}}
+        faces = {"image/svg+xml": output["drawing"], NARROW: f"narrow {output['drawing']}"}
+        drawing = {"output_type": "display_data", "data": faces, "metadata": {}}
         printed = {"output_type": "stream", "name": "stdout", "text": "said"}
         return new_code_cell("1", metadata=metadata, outputs=[drawing, printed])
 
@@ -85,7 +87,7 @@ def test_a_figure_is_a_file_of_the_name_that_its_output_or_its_cell_has(tmp_path
         new_markdown_cell("words"), cell({}, drawing="<svg>0</svg>"),
         cell({"mystnb": {"figure": {"name": "fig-two", "caption": "Two."}}}, drawing="<svg>2</svg>")]))
     found = {path.name: path.read_text() for path in (tmp_path / "figures").iterdir()}
-    assert found == {"fig-two.svg": "<svg>2</svg>"}
+    assert found == {"fig-two.svg": "<svg>2</svg>", "fig-two.narrow.svg": "narrow <svg>2</svg>"}
 
 
 HOSTILE = ["</script><b>", "<!-- <script>", "`<img src=x onerror=alert(1)>`", "``` \n```\n# A heading", "{raw} & <b>x"]

@@ -19,6 +19,7 @@ from matplotlib.text import Text
 from falloff import heatmaps, plots
 from falloff.data import Dataset
 from falloff.plots import style
+from falloff.plots.narrow import narrow
 from falloff.points import Points
 from falloff.study import statistics
 
@@ -136,10 +137,11 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=KINDS, scope="module")
+@pytest.fixture(params=[*KINDS, *(f"{kind}-narrow" for kind in KINDS)], scope="module")
 def drawn(request):
-    """A kind of figure, with the kind for a label."""
-    fig = KINDS[request.param]()
+    """A kind of figure, as it is and for a phone, with the kind for a label."""
+    kind = request.param.removesuffix("-narrow")
+    fig = KINDS[kind]() if kind == request.param else narrow(KINDS[kind]())
     fig.set_label(request.param)
     yield fig
     plt.close(fig)

@@ -20,7 +20,7 @@ import nbformat
 from falloff import digests, profiles, sets
 from falloff.chapters import parameters
 from falloff.checks import nearest
-from falloff.project import project_root
+from falloff.project import carried, project_root
 
 _RECORDED = re.compile(r"""\b(?:recorded|recorded_lists|evidence)\(\s*["']([\w-]+)""")
 
@@ -34,7 +34,7 @@ class Chapter:
     @property
     def source(self) -> Path:
         """The file of the clean notebook."""
-        return project_root() / "notebooks" / f"{self.name}.ipynb"
+        return carried("notebooks", f"{self.name}.ipynb")
 
     @property
     def executed(self) -> Path:
@@ -130,7 +130,7 @@ def executed_folder() -> Path:
 
 def find_all() -> list[Chapter]:
     """All chapters in the order of their names."""
-    return [Chapter(path.stem) for path in sorted((project_root() / "notebooks").glob("[0-9]*.ipynb"))]
+    return [Chapter(path.stem) for path in sorted(carried("notebooks").glob("[0-9]*.ipynb"))]
 
 
 def find(name: str) -> Chapter:
@@ -210,5 +210,5 @@ def _data_digest(values: Mapping[str, Any]) -> str:
 
 def _manifest(experiment: str) -> str:
     """What the manifest of a recorded experiment holds, the digests of its tables among it; nothing where it is not."""
-    path = project_root() / "data" / "recorded" / "study" / f"{experiment}.json"
+    path = carried("data", "recorded", "study", f"{experiment}.json")
     return path.read_text(encoding="utf-8") if path.exists() else ""

@@ -134,17 +134,26 @@ def parameters_table(declared: Mapping[str, Parameter], values: Mapping[str, Any
 
 
 def export_figures(notebook: nbformat.NotebookNode) -> None:
-    """Each figure as a file of its own name under ``figures``, for pages that show it beside its chapter."""
+    """Each figure as a file of its own name under ``figures``, wide and narrow, for pages to show."""
+    from falloff.plots.show import NARROW
+
     outputs = [(cell.metadata, output) for cell in notebook.cells for output in cell.get("outputs", [])]
     for metadata, output in outputs:
-        drawing = output.get("data", {}).get("image/svg+xml")
         words = metadata.get("mystnb", {}).get("figure")
-        if drawing and words:
-            path = executed_folder().parent / "figures" / f"{words['name']}.svg"
+        for kind, ending in (("image/svg+xml", ".svg"), (NARROW, ".narrow.svg")):
+            drawing = output.get("data", {}).get(kind)
+            if not drawing or not words:
+                continue
+            path = figures_folder() / f"{words['name']}{ending}"
             if path.exists() and path.read_text(encoding="utf-8") == drawing:
                 continue  # a page that shows it need not be built again
             with written(path) as temporary:
                 temporary.write_text(drawing, encoding="utf-8")
+
+
+def figures_folder() -> Path:
+    """Where the figures of executed chapters are, each as a file."""
+    return executed_folder().parent / "figures"
 
 
 def literal(text: str) -> str:

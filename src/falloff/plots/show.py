@@ -9,12 +9,22 @@ import re
 import pandas as pd
 from matplotlib.figure import Figure
 
+from falloff.plots.narrow import narrow
+
+NARROW = "application/vnd.falloff.narrow+svg"  # beside the drawing: the same, laid out for a phone
+
 
 def display(drawn: Figure) -> None:
-    """Show a figure as SVG and close it; name, caption and alt text are the cell's metadata, as MyST-NB has them."""
-    import IPython.display
+    """Show a figure as SVG, beside it the same for a phone, and close it.
 
-    IPython.display.display({"image/svg+xml": _svg(drawn), "text/plain": "a figure"}, raw=True)
+    Name, caption and alt text are the cell's metadata, as MyST-NB has them.
+    """
+    import IPython.display
+    import matplotlib.pyplot as plt
+
+    shown = {"image/svg+xml": _svg(drawn), NARROW: _svg(narrow(drawn)), "text/plain": "a figure"}
+    plt.close(drawn)
+    IPython.display.display(shown, raw=True)
 
 
 def table(frame: pd.DataFrame, name: str, caption: str, *, digits: int = 3) -> None:
@@ -59,12 +69,8 @@ def numbers(chapter: str, **values: object) -> None:
 
 
 def _svg(drawn: Figure) -> str:
-    """The drawing, after which the figure is closed."""
-    import matplotlib.pyplot as plt
-
     buffer = io.StringIO()
     drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    plt.close(drawn)
     return buffer.getvalue()
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from falloff import digests
-from falloff.project import project_root
+from falloff.project import carried
 from falloff.study import criteria, formulas
 from falloff.study.criteria import Criterion, direction, verdict
 from falloff.study.evidence import Evidence
@@ -149,7 +149,7 @@ def load(path: Path | None = None) -> dict[str, Claim]:
     Raises:
         ValueError: an entry is not as the head of the file says; the message names it.
     """
-    path = path or project_root() / "data" / "claims.yml"
+    path = path or carried("data", "claims.yml")
     entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     return _with_families({name: _claim(name, entry) for name, entry in entries.items()})
 

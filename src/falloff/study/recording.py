@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from falloff import profiles, sets
-from falloff.project import commit, project_root, written
+from falloff.project import carried, commit, project_root, written
 from falloff.run import Run
 from falloff.study import claims, costs, engine, experiments, subjects
 from falloff.study.evidence import Evidence
@@ -43,7 +43,8 @@ def folder(profile: str, kind: str = "data") -> Path:
         ValueError: there is no such profile.
     """
     profiles.profile(profile)
-    return project_root() / kind / "recorded" / profile
+    path = kind, "recorded", profile
+    return carried(*path) if kind == "data" else project_root().joinpath(*path)
 
 
 def write(profile: str = "study", device: str | None = None, names: Sequence[str] | None = None, *,

@@ -1,0 +1,49 @@
+"""Leave out of the built pages what they do not use: it is most of what a reader would fetch.
+
+The theme sends all icons there are twice, as a script and as a font with a style for each; the font does. Sphinx sends
+MathJax to each page that leads to one with a formula.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+_ICONS = re.compile(r'\s*<script\b[^>]*scripts/fontawesome\.js[^>]*></script>')
+_MATHS = re.compile(r'\s*<script>window\.MathJax\b.*?</script>|\s*<script\b[^>]*/mathjax/[^>]*></script>')
+_ICON = re.compile(r'(?:\.fa-[\w-]+:before,?)+\{content:"[^"]*"\}')
+
+
+def lighten(app: Sphinx, error: Exception | None) -> None:
+    """Take it out once all is written."""
+    if error is not None or app.builder.format != "html":
+        return
+    home, used = Path(app.outdir), set()
+    for path in home.rglob("*.html"):
+        page = path.read_text(encoding="utf-8")
+        light = _ICONS.sub("", page)
+        if 'class="math' not in light:
+            light = _MATHS.sub("", light)
+        if light != page:
+            path.write_text(light, encoding="utf-8")
+        used |= names(light)
+    for path in (home / "_static" / "scripts").glob("fontawesome.js*"):
+        path.unlink()
+    for path in (home / "_static").rglob("*.js"):
+        used |= names(path.read_text(encoding="utf-8", errors="replace"))
+    for path in (home / "_static" / "styles").glob("pydata-sphinx-theme.css"):
+        styles = path.read_text(encoding="utf-8")
+        path.write_text(_ICON.sub(lambda found: found[0] if names(found[0]) & used else "", styles), encoding="utf-8")
+
+
+def names(text: str) -> set[str]:
+    """The icons that a text names."""
+    return set(re.findall(r"\bfa-[\w-]+", text))
+
+
+def setup(app: Sphinx) -> dict:
+    """Connect the extension."""
+    app.connect("build-finished", lighten, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True, "version": "1"}
