@@ -200,9 +200,12 @@ def render(
 ) -> Float[Tensor, "batch classes *size"]:
     """One Gaussian around each point, merged within a class.
 
-    .. math:: y_c(\\mathbf{u}) = \\max_{n:\\, c_n = c}
-        \\exp\\left(-\\tfrac12 (\\mathbf{u} - \\mathbf{x}_n)^\\top \\Sigma_n^{-1} (\\mathbf{u} - \\mathbf{x}_n)\\right),
-        \\quad \\text{or} \\quad 1 - \\prod_n (1 - y_n) \\text{ with ``noisy-or''}
+    .. math::
+
+        &y_c(\\mathbf{u}) = \\max_{n:\\, c_n = c} y_n \\text{ or }
+        1 - \\prod_n (1 - y_n) \\text{ with ``noisy-or''}, \\\\
+        &y_n = \\exp\\left(-\\tfrac12
+        (\\mathbf{u} - \\mathbf{x}_n)^\\top \\Sigma_n^{-1} (\\mathbf{u} - \\mathbf{x}_n)\\right)
 
     The centre is the point itself, not its pixel: a point between pixels gives a map whose largest value is
     below 1. A class without points has a map of zeros. Only a window around each point is evaluated; where a Gaussian

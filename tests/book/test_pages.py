@@ -46,6 +46,8 @@ def visits(built, browser):
             "asked": asked, "logged": logged, "images": images,
             "width": page.evaluate("document.documentElement.scrollWidth"),
             "maths": page.evaluate("document.querySelectorAll('mjx-container').length"),
+            "cut": page.evaluate("!window.MathJax ? [] : [...MathJax.startup.document.math].filter(m => m.display"
+                                 " && m.typesetRoot.scrollWidth > m.typesetRoot.clientWidth + 1).map(m => m.math)"),
             "raw": page.evaluate("(document.querySelector('article') || document.body).innerText"),
         }
         page.close()
@@ -120,6 +122,10 @@ def test_no_page_has_what_keeps_people_from_reading_it(built, browser, scheme):
 def test_maths_is_set(visits):
     assert visits["notebooks/01_cross_entropy.html"]["maths"] > 0
     assert not [name for name, v in visits.items() if re.search(r"\\(log|frac|sigma)\b", v["raw"])]
+
+
+def test_no_equation_is_wider_than_a_phone(visits):
+    assert not {name: v["cut"] for name, v in visits.items() if v["cut"]}
 
 
 def test_no_reference_is_left_open(visits):

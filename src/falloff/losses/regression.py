@@ -27,8 +27,10 @@ def at_points(
 ) -> Float[Tensor, "..."]:
     """L1 or smooth L1 of K numbers that a net puts out at each point's pixel.
 
-    .. math:: L = \\frac1n \\sum_i w_i \\sum_{k=1}^K \\ell_\\beta(\\hat t_k(\\mathbf{u}_i) - t_{ik}), \\qquad
-        \\ell_\\beta(d) = \\begin{cases} d^2 / 2\\beta & |d| < \\beta \\\\ |d| - \\beta / 2 & \\text{else} \\end{cases}
+    .. math::
+
+        &L = \\frac1n \\sum_i w_i \\sum_{k=1}^K \\ell_\\beta(\\hat t_k(\\mathbf{u}_i) - t_{ik}), \\\\
+        &\\ell_\\beta(d) = \\begin{cases} d^2 / 2\\beta & |d| < \\beta \\\\ |d| - \\beta / 2 & \\text{else} \\end{cases}
 
     with :math:`\\mathbf{u}_i` the pixel nearest to point i, :math:`w_i` its weight (1 without) and n the number of
     points that count, at least 1. All other pixels are free. Two points on one pixel are both charged there.

@@ -25,9 +25,9 @@ class SoftmaxDistanceAware(NormalizedLoss):
 
     .. math::
 
-        p_c = \\frac{e^{x_c}}{1 + \\sum_k e^{x_k}}, \\quad p_0 = \\frac{1}{1 + \\sum_k e^{x_k}}, \\qquad
-        L = \\begin{cases}
-            -(1 - p_c)^\\alpha \\log p_c & \\text{at a positive of class } c \\\\
+        &p_c = \\frac{e^{x_c}}{1 + \\sum_k e^{x_k}}, \\quad p_0 = \\frac{1}{1 + \\sum_k e^{x_k}}, \\\\
+        &L = \\begin{cases}
+            -(1 - p_c)^\\alpha \\log p_c & \\text{at a positive of } c \\\\
             -(1 - y)^\\beta (1 - p_0)^\\alpha \\log p_0 & \\text{elsewhere}
         \\end{cases}
 

@@ -43,7 +43,7 @@ def adaptive_wing(
     .. math::
 
         L = \\begin{cases}
-            \\omega \\log\\left(1 + |d / \\epsilon|^{\\alpha - y}\\right) & |d| < \\theta \\
+            \\omega \\log\\left(1 + |d / \\epsilon|^{\\alpha - y}\\right) & |d| < \\theta \\\\
             A\\,|d| - C & \\text{else}
         \\end{cases} \\quad d = z - y
 

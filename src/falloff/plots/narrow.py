@@ -33,6 +33,7 @@ def narrow(fig: Figure) -> Figure:
         if across < columns and not pictures:
             _own_words(ax, neighbour)
         ax.set_title(ax.get_title(loc="left"), loc="left", wrap=True)
+        ax.xaxis.label.set_wrap(True)
     for bar in [ax for ax in fig.axes if ax.get_subplotspec() is None]:
         bar.remove()
         names = [name.get_text().replace("-\n", "-").replace("\n", " ") for name in panels[0].get_xticklabels()]

@@ -150,7 +150,10 @@ def contrast(
 ) -> Interval:
     """Interval of a weighted sum of the means of some arms, for new seeds and new pictures.
 
-    .. math:: \\sum_a w_a \\bar x_a \\pm t_\\nu \\sqrt V, \\qquad V = \\sum_a w_a^2 \\frac{s_a^2}{n_a}
+    .. math::
+
+        &\\sum_a w_a \\bar x_a \\pm t_\\nu \\sqrt V, \\\\
+        &V = \\sum_a w_a^2 \\frac{s_a^2}{n_a}
         + \\max\\Bigl(0, \\frac{s_P^2}{P} - \\sum_a w_a^2 \\frac{m_a}{n_a P}\\Bigr)
 
     with :math:`s_a^2` the variance of arm a over its :math:`n_a` seeds, :math:`s_P^2` that over the P pictures of the

@@ -74,7 +74,10 @@ def share(hits: int, count: int, confidence: float = 0.95) -> Interval:
 def share_difference(first: Interval, second: Interval) -> Interval:
     """First minus second of two independent :func:`share`, at their confidence.
 
-    .. math:: d - \\sqrt{(p_1 - l_1)^2 + (u_2 - p_2)^2}, \\quad d + \\sqrt{(u_1 - p_1)^2 + (p_2 - l_2)^2}
+    .. math::
+
+        &d - \\sqrt{(p_1 - l_1)^2 + (u_2 - p_2)^2}, \\\\
+        &d + \\sqrt{(u_1 - p_1)^2 + (p_2 - l_2)^2}
 
     Newcombe's way to join two intervals; with exact ones it covers at least as often as it says, mostly more.
 

@@ -35,8 +35,10 @@ class Comparison:
 def max_t(means: Means, contrasts: Sequence[Weights], confidence: float = 0.95) -> list[Comparison]:
     """Simultaneous intervals of several contrasts: all of them hold in ``confidence`` of studies.
 
-    .. math:: \\sum_a w_{ja} \\bar x_a \\pm q \\sqrt{V_j}, \\qquad
-        T_j = \\frac{\\sum_a w_{ja} Z_a}{\\sqrt{\\sum_a w_{ja}^2 v_a \\chi^2_a / (n_a - 1) + R_j}}
+    .. math::
+
+        &\\sum_a w_{ja} \\bar x_a \\pm q \\sqrt{V_j}, \\\\
+        &T_j = \\frac{\\sum_a w_{ja} Z_a}{\\sqrt{\\sum_a w_{ja}^2 v_a \\chi^2_a / (n_a - 1) + R_j}}
 
     with q the quantile of :math:`\\max_j |T_j|` over draws, Z normal with the covariance of the means, :math:`v_a`
     the variances of the means over seeds, each drawn anew with :math:`n_a - 1` degrees of freedom, and :math:`R_j`
@@ -79,8 +81,10 @@ def best_set(
 ) -> dict[str, Interval]:
     """How far each arm lies from the best of the others: those whose interval reaches above 0 may be the best.
 
-    .. math:: U_i = \\max\\bigl(0, \\min_{j \\ne i} (\\bar x_i - \\bar x_j + q_i s_{ij})\\bigr), \\qquad
-        L_i = \\min_{j \\in G, j \\ne i} \\min(0, \\bar x_i - \\bar x_j - q_j s_{ij})
+    .. math::
+
+        &U_i = \\max\\bigl(0, \\min_{j \\ne i} (\\bar x_i - \\bar x_j + q_i s_{ij})\\bigr), \\\\
+        &L_i = \\min_{j \\in G, j \\ne i} \\min(0, \\bar x_i - \\bar x_j - q_j s_{ij})
 
     with :math:`q_i` the quantile of the largest one-sided t statistic of i against the others (:func:`max_t`), and G
     the arms whose U is above 0; :math:`L_i = 0` where i is all of G. All intervals of

@@ -123,7 +123,10 @@ def contrast(
 ) -> Interval:
     """Interval of a weighted sum of the means of some arms in a metric.
 
-    .. math:: \\sum_a w_a \\bar x_a \\pm t_\\nu \\sqrt{\\sum_a v_a}, \\qquad v_a = \\frac{w_a^2 s_a^2}{n_a}, \\qquad
+    .. math::
+
+        &\\sum_a w_a \\bar x_a \\pm t_\\nu \\sqrt{\\sum_a v_a}, \\\\
+        &v_a = \\frac{w_a^2 s_a^2}{n_a}, \\quad
         \\nu = \\frac{(\\sum_a v_a)^2}{\\sum_a v_a^2 / (n_a - 1)}
 
     for arms whose seeds are independent (Welch and Satterthwaite). Paired, it is the t interval of the sums seed by
