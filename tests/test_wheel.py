@@ -1,4 +1,4 @@
-"""The built wheel gives the losses to somebody who has PyTorch and none of the book's packages."""
+"""The built wheel: the losses for who has PyTorch and none of the book's packages, and all that a notebook reads."""
 
 import os
 import re
@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # The README's code, in a process that cannot import what the wheel does not ask for.
@@ -26,16 +28,26 @@ print(falloff.__version__, falloff.__file__)
 """
 
 
-def test_the_wheel_needs_nothing_of_the_study_or_the_book(tmp_path):
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    source, site = tmp_path / "source", tmp_path / "site"
-    shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
-    for name in ("pyproject.toml", project["readme"], *project["license-files"]):
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder in which the wheel is installed, alone."""
+    source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
+    for name in ("src", "notebooks", "data"):
+        unwanted = shutil.ignore_patterns("*.egg-info", "__pycache__", "external", ".*")
+        shutil.copytree(ROOT / name, source / name, ignore=unwanted)
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", PROJECT["readme"], *PROJECT["license-files"]):
         shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "install", "--no-deps", "--no-build-isolation", "--no-index", "--target", site, source],
                    check=True)
+    return site
 
+
+def test_the_wheel_needs_nothing_of_the_study_or_the_book(site, tmp_path):
+    project = PROJECT
     code = "".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S))
     extras = {re.split(r"[<>=!~ ]", one)[0] for asked in project["optional-dependencies"].values() for one in asked}
     imports = {"pyyaml": "yaml", "scikit-image": "skimage", "jupyter-book": "jupyter_book", "myst-nb": "myst_nb"}
@@ -49,3 +61,15 @@ def test_the_wheel_needs_nothing_of_the_study_or_the_book(tmp_path):
     assert version == project["version"]
     assert Path(where).is_relative_to(site)
     assert (Path(where).parent / "py.typed").exists()  # its types are for type checkers to read
+
+
+def test_a_downloaded_notebook_runs_outside_of_the_repository(site, tmp_path):
+    shutil.copy(ROOT / "notebooks" / "05_where_training_starts.ipynb", tmp_path / "mine.ipynb")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FALLOFF_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "papermill", "--no-progress-bar", "mine.ipynb", "out.ipynb", "-p", "steps", "4",
+         "-p", "evaluations", "2"],
+        cwd=tmp_path, env=environment | {"PYTHONPATH": str(site)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "<svg" in (tmp_path / "out.ipynb").read_text(encoding="utf-8")
+    assert str(ROOT) not in (tmp_path / "out.ipynb").read_text(encoding="utf-8")

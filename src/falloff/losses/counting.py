@@ -25,7 +25,9 @@ def count(
     .. math:: n = \\frac{\\max(1, \\text{points that count})}
         {\\text{processes} \\cdot \\text{parts}}
 
-    with the points of all batches on all processes. With ``loss(logits, points, normalizer=losses.count(points))`` on each process, the mean of the gradients, which
+    with the points of all batches on all processes.
+
+    With ``loss(logits, points, normalizer=losses.count(points))`` on each process, the mean of the gradients, which
     DistributedDataParallel takes, is the gradient of the whole batch under ``normalizer="points"``. Each valid point is
     counted, whatever its weight: one outside the picture, which a compiled call leaves out, goes before, by
     ``points.inside(size)``.
