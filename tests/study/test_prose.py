@@ -35,6 +35,7 @@ def test_a_quantity_is_the_mean_of_an_arm_or_a_part_of_its_interval(record, runs
     assert record.number("pair[focal].ap.low") == pytest.approx(found.low)
     assert record.number("pair[focal].ap.high") == pytest.approx(found.high)
     assert record.number("pair[focal].ap.half") == pytest.approx((found.high - found.low) / 2)
+    assert record.number("pair[focal].ap.runs") == found.count
     assert record.number("-0.25") == -0.25
 
 
@@ -87,14 +88,14 @@ def test_a_role_that_has_no_number_is_marked_as_one_that_is_false(record, role):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        ("pair[focal].ap <= 1", "a guard must be A < B, A > B or C10 is refuted, got 'pair[focal].ap <= 1'"),
+        ("pair[focal].ap <= 1", "a guard must be A < B, A > B, A = B or C10 is refuted, got 'pair[focal].ap <= 1'"),
         ("0 < pair[focal].ap < 1", "a guard must be A < B"),
         ("pair[focal].ap", "a guard must be A < B"),
         ("pair[focl].ap > 0", "'pair[focl].ap': pair has no arm 'focl'; it has focal, bce, focal, gamma 0"),
         ("pair[focal - mse].ap > 0", "pair has no arm 'mse'"),
         ("pair[focal].app > 0", "no metric is named 'app'"),
         ("pair[focal].nme > 0", "'pair[focal].nme': pair was not measured in 'nme'"),
-        ("pair[focal].ap.most > 0", "'pair[focal].ap.most' must end with a part of mean, low, high, half, got 'most'"),
+        ("pair[focal].ap.most > 0", "'pair[focal].ap.most' must end with a part of mean, low, high, half, runs, got 'most'"),
         ("nothing[focal].ap > 0", "no experiment is named 'nothing'"),
         ("C4 is refuted", "no experiment is named 'later'"),
         ("pair.ap > 0", "'pair.ap' is no number and no quantity"),

@@ -7,15 +7,16 @@ replaced by nothing, says what must hold for the words beside it to be true::
 
 A quantity is ``EXPERIMENT[ARM].METRIC``, or ``EXPERIMENT[ARM - ARM].METRIC`` for a difference; or ``C7.1``, the first
 of the numbers that decide a claim. A part of it may follow: ``.mean``, which is meant without one, ``.low`` and
-``.high``, the ends of its 95 % interval, ``.half``, half of its width. The interval is over seeds, and over pictures
+``.high``, the ends of its 95 % interval, ``.half``, half of its width, ``.runs``, how many it rests on. The interval is over seeds, and over pictures
 where the tables know the metric for each. What is quoted may have a format (``:.2f``; three digits without one). A
-guard is ``A < B`` or ``A > B`` of quantities and numbers, or ``C10 is refuted``.
+guard is ``A < B``, ``A > B`` or ``A = B`` of quantities and numbers, or ``C10 is refuted``.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -30,9 +31,10 @@ ROLES = re.compile(r"\{rec\}`(?P<rec>[^`]*)`| ?\{guard\}`(?P<guard>[^`]*)`")
 HERE = "\0"
 PARTS: Mapping[str, Callable[[Interval], float]] = {
     "mean": lambda found: found.mean, "low": lambda found: found.low, "high": lambda found: found.high,
-    "half": lambda found: (found.high - found.low) / 2,
+    "half": lambda found: (found.high - found.low) / 2, "runs": lambda found: found.count,
 }
 
+_COMPARED = {"<": operator.lt, ">": operator.gt, "=": operator.eq}
 _OF_RUNS = re.compile(r"(?P<experiment>[\w-]+)\[(?P<arms>[^\]]+)\]\.(?P<metric>\w+?)(?:\.(?P<part>\w+))?")
 _OF_CLAIM = re.compile(r"(?P<claim>C\d+)\.(?P<place>\d+)(?:\.(?P<part>\w+))?")
 _VERDICT = re.compile(r"(?P<claim>C\d+) is (?P<verdict>\w+)")
@@ -86,11 +88,10 @@ class Record:
             if found["verdict"] not in claims.VERDICTS:
                 raise ValueError(f"{words!r} must end with {', '.join(claims.VERDICTS)}")
             return self._judged(found["claim"]).verdict == found["verdict"]
-        sides = re.split(r"\s([<>])\s", words)
+        sides = re.split(r"\s([<>=])\s", words)
         if len(sides) != 3:
-            raise ValueError(f"a guard must be A < B, A > B or C10 is refuted, got {words!r}")
-        low, high = (sides[0], sides[2]) if sides[1] == "<" else (sides[2], sides[0])
-        return self.number(low) < self.number(high)
+            raise ValueError(f"a guard must be A < B, A > B, A = B or C10 is refuted, got {words!r}")
+        return _COMPARED[sides[1]](self.number(sides[0]), self.number(sides[2]))
 
     def resolved(self, text: str, mark: Callable[[str], str] | None = None) -> str:
         """Markdown with its roles replaced.
