@@ -1,7 +1,8 @@
-"""Leave out of the built pages what they do not use: it is most of what a reader would fetch.
+"""What is done to the built pages once they are written: what they do not use is left out, what theme and Sphinx leave
+unnamed gets a name.
 
 The theme sends all icons there are twice, as a script and as a font with a style for each; the font does. Sphinx sends
-MathJax to each page that leads to one with a formula.
+MathJax to each page that leads to one with a formula. Together that is most of what a reader would fetch.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from sphinx.application import Sphinx
 
 _ICONS = re.compile(r'\s*<script\b[^>]*scripts/fontawesome\.js[^>]*></script>')
 _MATHS = re.compile(r'\s*<script>window\.MathJax\b.*?</script>|\s*<script\b[^>]*/mathjax/[^>]*></script>')
+_NAMES = {  # for who listens to a page
+    '<summary><span class="toctree-toggle"': '<summary aria-label="its pages"><span class="toctree-toggle"',
+    '<div role="list" class="citation-list">': '<div class="citation-list">',  # whose children are no list items
+}
 _ICON = re.compile(r'(?:\.fa-[\w-]+:before,?)+\{content:"[^"]*"\}')
 
 
-def lighten(app: Sphinx, error: Exception | None) -> None:
-    """Take it out once all is written."""
+def finish(app: Sphinx, error: Exception | None) -> None:
+    """Do all that to every page."""
     if error is not None or app.builder.format != "html":
         return
     home, used = Path(app.outdir), set()
@@ -26,6 +31,8 @@ def lighten(app: Sphinx, error: Exception | None) -> None:
         light = _ICONS.sub("", page)
         if 'class="math' not in light:
             light = _MATHS.sub("", light)
+        for unnamed, named in _NAMES.items():
+            light = light.replace(unnamed, named)
         if light != page:
             path.write_text(light, encoding="utf-8")
         used |= names(light)
@@ -45,5 +52,5 @@ def names(text: str) -> set[str]:
 
 def setup(app: Sphinx) -> dict:
     """Connect the extension."""
-    app.connect("build-finished", lighten, priority=900)
+    app.connect("build-finished", finish, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True, "version": "1"}
