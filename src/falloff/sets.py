@@ -17,8 +17,8 @@ from pathlib import Path
 from falloff.checks import nearest
 from falloff.project import project_root
 
-MADE = {"digits": "falloff.data.digits"}  # and the module that reads it
-VARIANTS = {"digits": "falloff.data.variants"}  # and the module that reads its variants
+MADE = {"digits": "falloff.data.digits"}  # and the module that reads it; below, that which reads names as calls
+VARIANTS = {"digits": "falloff.data.variants", "doublets": "falloff.data.doublets"}
 # Stored sets that the record rests on, and the SHA-256 of each one's file: what was recorded is known by it where there
 # is no such file.
 RECORDED = {

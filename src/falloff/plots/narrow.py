@@ -18,7 +18,7 @@ def narrow(fig: Figure) -> Figure:
     a legend of the figure, which stands outside at the upper left, takes as many columns as fit.
     """
     panels = [ax for ax in fig.axes if ax.get_subplotspec() is not None]
-    rows, columns = panels[0].get_gridspec().get_geometry()
+    rows, columns, *_ = panels[0].get_subplotspec().get_geometry()  # type: ignore[union-attr]  # as chosen above
     pictures = not any(len(ax.get_xticks()) or len(ax.get_yticks()) for ax in panels)
     bars = any(ax.child_axes for ax in panels)
     across = min(columns, 2 if pictures and not bars else 1)
@@ -57,7 +57,7 @@ def _as_wide_as_fits(fig: Figure, legend) -> None:
     names = [text.get_text() for text in legend.get_texts()]
     for ncols in range(len(names), 0, -1):
         again = fig.legend(legend.legend_handles, names, loc="outside upper left", ncols=ncols, columnspacing=1)
-        if again.get_window_extent(fig.canvas.get_renderer()).width <= fig.bbox.width:
+        if again.get_window_extent().width <= fig.bbox.width:
             return
         if ncols > 1:
             again.remove()

@@ -286,9 +286,18 @@ APART = (2, 3, 4, 6, 8)
 
 
 def crowding(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
-    """Two points of its class on each digit, some pixels apart: from where on a loss tells them apart."""
+    """Two points of its class on each digit, some pixels apart in a direction that the picture does not tell."""
+    return _close(sizes, tuned, "digits(pair={})")
+
+
+def doublets(sizes: Sizes, tuned: pd.DataFrame) -> Plan:
+    """The same left and right of its centre, which the picture tells: from where on a loss keeps them apart."""
+    return _close(sizes, tuned, "doublets(apart={})")
+
+
+def _close(sizes: Sizes, tuned: pd.DataFrame, dataset: str) -> Plan:
     cells = {f"{loss}, {apart} px": tuning.of(sizes.base, loss, _choice(sizes, tuned, loss).on).replace(
-        dataset=f"digits(pair={apart})") for loss in FIVE for apart in APART}
+        dataset=dataset.format(apart)) for loss in FIVE for apart in APART}
     yield _reported(sizes.few, (yield from _best(_at_rates(cells, _middle(sizes.rates)))))
 
 
@@ -412,6 +421,7 @@ def lengthened(base: Run, steps: int) -> Run:
     return base.replace(steps=steps, evaluations=max(1, base.evaluations * steps // base.steps))
 
 
+_CLOSE = ("recall", "ap_1", "ap", "ap_tuned", "pck_mean")
 EXPERIMENTS = {
     "pilot": Experiment(question="How far do seeds lie apart, and with which recipe the least?", plan=pilot),
     "tuning": Experiment(question="What is each loss's best rate, start and option, and how much does it hang on them?",
@@ -433,8 +443,10 @@ EXPERIMENTS = {
     "wider": Experiment(question="Does the order of the leaders hold on larger nets?", plan=wider, needs="tuning"),
     "dense": Experiment(question="Does the loss matter where labels are dense?", plan=dense, needs="tuning",
                         metrics=("pixel_ap",)),
-    "crowding": Experiment(question="From how many pixels on does a net tell two points apart, loss by loss?",
-                           plan=crowding, needs="tuning", metrics=("recall", "ap_1", "ap", "ap_tuned", "pck_mean")),
+    "crowding": Experiment(question="What does a net say of two close points whose direction no picture tells?",
+                           plan=crowding, needs="tuning", metrics=_CLOSE),
+    "doublets": Experiment(question="From how many pixels on does a net tell two points apart, loss by loss?",
+                           plan=doublets, needs="tuning", metrics=_CLOSE),
     "labels": Experiment(question="Which loss bears labels that are off or missing?", plan=labels, needs="tuning"),
     "real": Experiment(question="Does the order of losses on digits hold on faces, a mouse, nuclei and people?",
                        plan=on_real_sets, needs="tuning",
