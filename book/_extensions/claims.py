@@ -101,8 +101,8 @@ def _before(claims_: Mapping[str, Claim]) -> Iterator[str]:
 def shown(effect: Interval) -> str:
     """A number, with its interval if it has one."""
     if effect.count == 0:
-        return f"{effect.mean:.4g}"
-    return str(effect)
+        return f"{effect.mean:.2g}"
+    return effect.rounded(1) if abs(effect.mean) >= 10 else str(effect)
 
 
 def _replay(path: Path) -> dict[str, Any] | None:

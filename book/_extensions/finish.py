@@ -31,6 +31,7 @@ def finish(app: Sphinx, error: Exception | None) -> None:
         light = _ICONS.sub("", page)
         if 'class="math' not in light:
             light = _MATHS.sub("", light)
+        light = re.sub(r"<title>(.*?) &#8212; \1</title>", r"<title>\1</title>", light)  # of the cover
         for unnamed, named in _NAMES.items():
             light = light.replace(unnamed, named)
         if light != page:

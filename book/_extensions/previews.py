@@ -72,7 +72,12 @@ def describe(app: Sphinx, pagename: str, templatename: str, context: dict[str, A
     base, title = app.config.html_baseurl, re.sub("<.*?>", "", context["title"])
     context["metatags"] += tags(title, description(doctree), base, pagename)
     if base:
-        card(Path(app.outdir, "_cards", _card(pagename)), html.unescape(title), app.config.project)
+        card(Path(app.outdir, "_cards", _card(pagename)), html.unescape(title), site(app))
+
+
+def site(app: Sphinx) -> str:
+    """The title of the book."""
+    return str(app.config.html_title)
 
 
 def finish(app: Sphinx, error: Exception | None) -> None:
@@ -80,7 +85,7 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     if error is not None or app.builder.format != "html":
         return
     base, out = app.config.html_baseurl, Path(app.outdir)
-    lost = LOST.format(title=html.escape(app.config.project), home=base or "index.html")
+    lost = LOST.format(title=html.escape(site(app)), home=base or "index.html")
     (out / "404.html").write_text(lost, encoding="utf-8")
     if base:
         urls = "".join(f"<url><loc>{html.escape(urljoin(base, f'{name}.html'))}</loc></url>\n"

@@ -9,7 +9,8 @@ A quantity is ``EXPERIMENT[ARM].METRIC``, or ``EXPERIMENT[ARM - ARM].METRIC`` fo
 of the numbers that decide a claim. A part of it may follow: ``.mean``, which is meant without one, ``.low`` and
 ``.high``, the ends of its 95 % interval, ``.half``, half of its width, ``.runs``, how many it rests on. The interval is
 over seeds, and over pictures where the tables know the metric for each. What is quoted may have a format (``:.2f``;
-three digits without one). A guard is ``A < B``, ``A > B`` or ``A = B`` of quantities and numbers, or ``C10 is refuted``.
+three digits without one). A guard is ``A < B``, ``A > B`` or ``A = B`` of quantities and numbers, or
+``C10 is refuted``.
 """
 
 from __future__ import annotations

@@ -38,16 +38,21 @@ class Interval:
     count: int
 
     def __str__(self) -> str:
+        return self.rounded(3)
+
+    def rounded(self, digits: int) -> str:
+        """Mean and interval with so many digits behind the point."""
         if math.isnan(self.mean):
             if math.isfinite(self.low):
-                return f"above {self.low:.3f}"
-            return f"below {self.high:.3f}" if math.isfinite(self.high) else "undefined"
+                return f"above {self.low:.{digits}f}"
+            return f"below {self.high:.{digits}f}" if math.isfinite(self.high) else "undefined"
         if math.isnan(self.high):
-            return f"{self.mean:.3f} (one seed)"
-        below, above = f"{self.mean - self.low:.3f}", f"{self.high - self.mean:.3f}"
+            return f"{self.mean:.{digits}f} (one seed)"
+        below, above = f"{self.mean - self.low:.{digits}f}", f"{self.high - self.mean:.{digits}f}"
         if below == above:
-            return f"{self.mean:.3f}\u00a0±\u00a0{above}"
-        return self.in_words()
+            return f"{self.mean:.{digits}f}\u00a0±\u00a0{above}"
+        one = f"{{:.{digits}f}}"
+        return self.in_words(one, f" [{one}, {one}]")
 
     def in_words(self, mean: str = "{:.3f}", ends: str = " [{:.3f}, {:.3f}]") -> str:
         """As a sentence has it: the mean, then its ends; one seed has none, and without a mean it is as ``str`` says.
