@@ -44,7 +44,7 @@ def visits(built, browser):
         page.wait_for_function("!window.MathJax || !MathJax.startup || MathJax.startup.promise.then(() => true)")
         images = page.evaluate(IMAGES)
         seen[path.relative_to(built).as_posix()] = {
-            "asked": asked, "logged": logged, "images": images,
+            "asked": [*asked], "logged": [*logged], "images": images,  # before axe-core asks for files of its own
             "width": page.evaluate("document.documentElement.scrollWidth"),
             "maths": page.evaluate("document.querySelectorAll('mjx-container').length"),
             "cut": page.evaluate("!window.MathJax ? [] : [...MathJax.startup.document.math].filter(m => m.display"

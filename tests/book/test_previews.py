@@ -49,7 +49,7 @@ def test_a_card_has_the_size_of_previews_and_holds_its_title(previews, tmp_path,
 @pytest.mark.parametrize("base", ["", "https://a.b/c/"])
 def test_a_book_with_an_address_has_a_sitemap(previews, tmp_path, base):
     app = SimpleNamespace(outdir=tmp_path, builder=SimpleNamespace(format="html"), env=SimpleNamespace(
-        found_docs={"book/one", "notebooks/02_two"}), config=SimpleNamespace(html_baseurl=base, project="A & B"))
+        found_docs={"book/one", "notebooks/02_two"}), config=SimpleNamespace(html_baseurl=base, html_title="A & B"))
     previews.finish(app, None)
     assert f'href="{base or "index.html"}"' in (tmp_path / "404.html").read_text()
     assert (tmp_path / "sitemap.xml").exists() == bool(base)
