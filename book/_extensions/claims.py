@@ -101,7 +101,7 @@ def _before(claims_: Mapping[str, Claim]) -> Iterator[str]:
 def shown(effect: Interval) -> str:
     """A number, with its interval if it has one."""
     if effect.count == 0:
-        return f"{effect.mean:.2g}"
+        return f"{effect.mean:.3g}"
     return effect.rounded(1) if abs(effect.mean) >= 10 else str(effect)
 
 

@@ -2,15 +2,9 @@ import pytest
 import torch
 
 from falloff import data, sets
-from falloff.data import digits, doublets
+from falloff.data import doublets
 
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    monkeypatch.setattr(digits, "COUNTS", dict.fromkeys(digits.COUNTS, 48))
-    data._load.cache_clear()
-    yield
-    data._load.cache_clear()
+pytestmark = pytest.mark.usefixtures("few_scenes")
 
 
 @pytest.mark.parametrize("split", ["train", "fresh"])

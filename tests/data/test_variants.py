@@ -6,13 +6,7 @@ from falloff.data import digits, variants
 from falloff.run import Run
 from falloff.study import store
 
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    monkeypatch.setattr(digits, "COUNTS", dict.fromkeys(digits.COUNTS, 48))
-    data._load.cache_clear()
-    yield
-    data._load.cache_clear()
+pytestmark = pytest.mark.usefixtures("few_scenes")
 
 
 def pair(options, split="train"):

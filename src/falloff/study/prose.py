@@ -192,7 +192,7 @@ def discussed(root: Path) -> dict[str, list[str]]:
 
 def pages(root: Path) -> Iterator[tuple[Path, str]]:
     """Each page of the book with its Markdown."""
-    for path in sorted((root / "book").glob("*.md")):
+    for path in sorted((root / "book").rglob("*.md")):
         yield path, path.read_text(encoding="utf-8")
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
