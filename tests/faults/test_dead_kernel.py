@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
+
 import nbformat
 import pytest
 from scratch import GATE, LIMIT, Project, changed, wait_for
@@ -48,3 +52,20 @@ def test_a_chapter_that_no_kernel_can_run_says_why(inside: Project):
     nbformat.write(unknown, chapter.source)
     with pytest.raises(ValueError, match="No language found"):
         inside.execute("01_words")
+
+
+def test_a_kernel_that_does_not_start_is_started_again(
+    inside: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    tried = tmp_path / "tried"
+    dies_first = f'test -e {tried} && exec "$0" "$@"; touch {tried}; exit 1'
+    kernel = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    kernel.parent.mkdir(parents=True)
+    kernel.write_text(json.dumps({
+        "argv": ["sh", "-c", dies_first, sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "dies first", "language": "python"}), encoding="utf-8")
+    monkeypatch.setenv("JUPYTER_PATH", str(kernel.parents[2]))
+    inside.chapter("01_words")
+    inside.execute("01_words")
+    assert tried.exists()
+    assert chapters.find("01_words").executed.exists()

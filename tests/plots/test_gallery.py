@@ -341,6 +341,18 @@ def test_a_picture_of_a_set_that_is_made_here_is_shown_and_one_of_others_is_not(
         assert (ax.get_xlim(), ax.get_ylim()) == ((-0.5, 7.5), (5.5, -0.5))
 
 
+def test_answers_are_right_wrong_or_missing(ax):
+    images = torch.zeros(1, 1, 40, 40, dtype=torch.uint8)
+    truth = Points.from_lists([([(10.0, 10.0), (30.0, 30.0)], [0, 1])])
+    said = Points(torch.tensor([[[11.0, 10.0], [10.5, 10.0], [30.0, 31.0]]]), torch.tensor([[0, 1, 1]]),
+                  torch.ones(1, 3, dtype=torch.bool), torch.tensor([[0.9, 0.8, 0.1]]))  # the last is one too many
+    plots.answers(ax, Dataset("digits", "val", images, truth, ("a", "b")), 0, said)
+    marks = {line.get_marker(): line.get_xydata().tolist() for line in ax.lines}
+    assert marks == {"o": [[10.0, 10.0]], "s": [[30.0, 30.0]], "x": [[10.5, 10.0]]}
+    assert [text.get_text() for text in ax.texts] == ["a", "b"]
+    assert ax.texts[0].get_position() != ax.texts[1].get_position()  # one below the other
+
+
 def test_a_map_that_is_none_is_refused(ax):
     with pytest.raises(ValueError, match=r"values must have the shape .* got \(2, 3, 4\)"):
         plots.score_map(ax, np.zeros((2, 3, 4)))

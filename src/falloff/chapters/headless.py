@@ -26,6 +26,7 @@ from falloff.project import clear, commit, project_root, written
 
 log = logging.getLogger(__name__)
 
+STARTS = 3  # of a kernel, before its chapter fails
 # What people set for the Python that they type into; a chapter is run without it, and in UTF-8.
 _PERSONAL = {"PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONWARNINGS", "PYTHONIOENCODING", "MPLBACKEND", "JUPYTER_PATH"}
 
@@ -81,8 +82,6 @@ def execute(name: str, values: Mapping[str, Any], executed: Path, profile: str) 
     Raises:
         papermill.PapermillExecutionError: a cell failed; what had run is kept as ``NAME.failed.ipynb``.
     """
-    import papermill
-
     chapter = find(name)
     executed.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(executed.with_suffix(".lock")):
@@ -94,10 +93,7 @@ def execute(name: str, values: Mapping[str, Any], executed: Path, profile: str) 
         with written(executed) as temporary:
             working = temporary.with_name(temporary.name + ".ipynb")
             try:
-                papermill.execute_notebook(
-                    _for_papermill(chapter.source), _for_papermill(working), dict(values), kernel_name="python3",
-                    progress_bar=False, cwd=str(project_root()), stderr_file=sys.stderr,
-                )
+                _in_a_kernel(chapter.source, working, dict(values))
                 notebook = nbformat.read(working, as_version=4)
                 seconds = time.perf_counter() - started
                 fill(notebook)
@@ -115,6 +111,26 @@ def execute(name: str, values: Mapping[str, Any], executed: Path, profile: str) 
             finally:
                 working.unlink(missing_ok=True)
         executed.with_suffix(".failed.ipynb").unlink(missing_ok=True)
+
+
+def _in_a_kernel(source: Path, executed: Path, values: dict[str, Any]) -> None:
+    """Run a notebook by papermill; a kernel that does not even start is started again.
+
+    A kernel is told the ports that it shall listen at, which were free when they were chosen: now and then another
+    process has taken one by the time that the kernel asks for it.
+    """
+    import papermill
+
+    for left in reversed(range(STARTS)):
+        try:
+            papermill.execute_notebook(
+                _for_papermill(source), _for_papermill(executed), values, kernel_name="python3", progress_bar=False,
+                cwd=str(project_root()), stderr_file=sys.stderr,
+            )
+            return
+        except RuntimeError as error:
+            if not left or "before replying" not in str(error):
+                raise
 
 
 def _for_papermill(path: Path) -> str:

@@ -124,12 +124,38 @@ def picture(ax: Axes, dataset: Dataset, index: int) -> None:
         dataset: a split of it.
         index: of the picture.
     """
-    height, width = dataset.size
-    image, points = dataset.images[index], dataset.points[[index]]
-    shown = image.permute(1, 2, 0).expand(-1, -1, 3) if sets.is_made(dataset.name) else np.zeros((height, width, 3))
-    ax.imshow(shown, interpolation="none")
+    points = dataset.points[[index]]
+    _image(ax, dataset, index)
     _marks(ax, points.xy[0][points.valid[0]], "o", 11)
-    _framed(ax, height, width)
+
+
+def answers(ax: Axes, dataset: Dataset, index: int, found: Points, *, radius: float = 2.0) -> None:
+    """A picture with the best answers of a net, as many as there are labelled points, each with the class it names.
+
+    A ring is a labelled point that was found, a square one that was missed, and a cross an answer that is wrong: of
+    another class, too far off, or the second one for a point. Without the picture where that is not made here.
+
+    Args:
+        dataset: a split of it.
+        index: of the picture.
+        found: points with scores for all pictures of the split.
+        radius: in pixels, within which an answer of the point's class is right.
+    """
+    from falloff import metrics
+
+    truth = dataset.points[[index]]
+    _image(ax, dataset, index)
+    match = metrics.match(found[[index]], truth, radius=radius).best(truth.valid.sum(1))
+    there, right = match.predicted.valid[0], match.truth[0] >= 0
+    _marks(ax, truth.xy[0][truth.valid[0] & match.found[0]], "o", 11)
+    _marks(ax, truth.xy[0][truth.valid[0] & ~match.found[0]], "s", 11)
+    _marks(ax, match.predicted.xy[0][there & ~right], "x", 6)
+    said = match.predicted.xy[0][there]
+    for place, (xy, kind) in enumerate(zip(said, match.predicted.label[0][there], strict=True)):
+        before = int((said[:place] - xy).norm(dim=-1).lt(2 * radius).sum())  # one name below the other
+        beside = ax.annotate(dataset.classes[int(kind)], xy.tolist(), (7, 3 - 12 * before), textcoords="offset points",
+                             color=PALE, fontsize=11, fontweight="bold")
+        beside.set_path_effects([withStroke(linewidth=2.4, foreground=DEEP)])
 
 
 def score_map(
@@ -219,6 +245,15 @@ def _in_lines(name: object) -> object:
     if not isinstance(name, str) or "\n" in name or len(name) <= 8:
         return name
     return name.replace(" ", "\n").replace("-", "-\n")
+
+
+def _image(ax: Axes, dataset: Dataset, index: int) -> None:
+    """A picture of a data set, black where the set is not made here."""
+    height, width = dataset.size
+    image = dataset.images[index]
+    shown = image.permute(1, 2, 0).expand(-1, -1, 3) if sets.is_made(dataset.name) else np.zeros((height, width, 3))
+    ax.imshow(shown, interpolation="none")
+    _framed(ax, height, width)
 
 
 def _marks(ax: Axes, xy: ArrayLike, mark: str, size: float) -> None:
