@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from recordings import CLAIMS
 
-from falloff import cli
+from falloff import cli, study
 from falloff.study import claims, formulas, prose, recording
 from falloff.study.evidence import Evidence, contrast
 from falloff.study.prose import Record
@@ -110,6 +110,17 @@ def test_what_a_guard_cannot_mean_is_named(record, words, named):
         record.holds(words)
 
 
+def test_a_setting_that_was_chosen_is_a_number():
+    record, chosen = prose.Record(), study.choice("soft-bce")
+    assert record.number("choice[soft-bce].sigma") == chosen.loss_options["sigma"]
+    assert record.quoted("choice[soft-bce].learning_rate:.4f") == f"{chosen.learning_rate:.4f}"
+    assert record.holds("choice[soft-bce].head_std > 0.001")
+    with pytest.raises(ValueError, match="no loss is named 'gone'"):
+        record.number("choice[gone].sigma")
+    with pytest.raises(ValueError, match="bce has no number of that name; it has learning_rate, head_std"):
+        record.number("choice[bce].sigma")
+
+
 def test_what_is_not_recorded_is_named(recorded):
     with pytest.raises(ValueError, match="pair is not recorded to its end for profile 'full'"):
         Record("full").number("pair[focal].ap")
@@ -152,6 +163,7 @@ def test_all_pages_are_checked_and_each_sentence_that_fails_is_named(book):
 def test_what_a_text_rests_on_is_known(recorded):
     assert CLAIMS["C2"]["experiment"] == "pair"
     assert prose.experiments_of("pair[a].ap {rec}`a[b].ap` {guard}`c-d[e - f].ap > g[h].ap.low`") == {"a", "c-d", "g"}
+    assert prose.experiments_of("{guard}`choice[bce].head_std > a[b].ap`") == {"a", "tuning"}
     assert prose.experiments_of("{guard}`C2 is refuted` {rec}`C3.1` {guard}`C77 is refuted`") == {"pair"}
 
 

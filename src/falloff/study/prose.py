@@ -8,9 +8,10 @@ replaced by nothing, says what must hold for the words beside it to be true::
 A quantity is ``EXPERIMENT[ARM].METRIC``, or ``EXPERIMENT[ARM - ARM].METRIC`` for a difference; or ``C7.1``, the first
 of the numbers that decide a claim. A part of it may follow: ``.mean``, which is meant without one, ``.low`` and
 ``.high``, the ends of its 95 % interval, ``.half``, half of its width, ``.runs``, how many it rests on. The interval is
-over seeds, and over pictures where the tables know the metric for each. What is quoted may have a format (``:.2f``;
-three digits without one). A guard is ``A < B``, ``A > B`` or ``A = B`` of quantities and numbers, or
-``C10 is refuted``.
+over seeds, and over pictures where the tables know the metric for each. ``choice[LOSS].OPTION`` is a setting that
+tuning chose for a loss: its learning rate, the size of its first weights or an option of its own. What is quoted may
+have a format (``:.2f``; three digits without one). A guard is ``A < B``, ``A > B`` or ``A = B`` of quantities and
+numbers, or ``C10 is refuted``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 
 from falloff import measures
 from falloff.project import project_root
-from falloff.study import claims, evidence, experiments, recording
+from falloff.study import choices, claims, evidence, experiments, recording
 from falloff.study.evidence import Evidence
 from falloff.study.statistics import Interval
 
@@ -37,6 +38,7 @@ PARTS: Mapping[str, Callable[[Interval], float]] = {
 
 _COMPARED = {"<": operator.lt, ">": operator.gt, "=": operator.eq}
 _OF_RUNS = re.compile(r"(?P<experiment>[\w-]+)\[(?P<arms>[^\]]+)\]\.(?P<metric>\w+?)(?:\.(?P<part>\w+))?")
+_CHOSEN = re.compile(r"choice\[(?P<loss>[^\]]+)\]\.(?P<option>\w+)")
 _OF_CLAIM = re.compile(r"(?P<claim>C\d+)\.(?P<place>\d+)(?:\.(?P<part>\w+))?")
 _VERDICT = re.compile(r"(?P<claim>C\d+) is (?P<verdict>\w+)")
 _BETWEEN_SENTENCES = re.compile(rf"(?<=[.!?])\s+|(?<=[.!?]{HERE})\s+|\n\s*\n")
@@ -65,6 +67,8 @@ class Record:
         try:
             return float(words)
         except ValueError:
+            if chosen := _CHOSEN.fullmatch(words):
+                return _chosen(chosen["loss"], chosen["option"])
             found, part = self._measured(words)
         if part not in PARTS:
             raise ValueError(f"{words!r} must end with a part of {', '.join(PARTS)}, got {part!r}")
@@ -161,12 +165,24 @@ class Record:
         return claim.judge(None if claim.experiment is None else self._evidence(claim.experiment))
 
 
+def _chosen(loss: str, option: str) -> float:
+    """A setting that tuning chose for a loss."""
+    run = choices.choice(loss)
+    settings = {"learning_rate": run.learning_rate, "head_std": run.head_std, **run.loss_options}
+    numbers = {name: value for name, value in settings.items() if isinstance(value, float)}
+    if option not in numbers:
+        raise ValueError(f"choice[{loss}].{option}: the choice of {loss} has no number of that name; it has "
+                         f"{', '.join(numbers)}")
+    return numbers[option]
+
+
 def experiments_of(text: str) -> set[str]:
     """The experiments that the roles of a text rest on."""
     known, found = claims.load(), set()
     for role in ROLES.finditer(text):
         words = role["rec"] if role["rec"] is not None else role["guard"]
-        found |= {one["experiment"] for one in _OF_RUNS.finditer(words)}
+        found |= {"tuning" for _ in _CHOSEN.finditer(words)}
+        found |= {one["experiment"] for one in _OF_RUNS.finditer(_CHOSEN.sub("", words))}
         found |= {str(known[name].experiment) for name in re.findall(r"\bC\d+\b", words)
                   if name in known and known[name].experiment}
     return found
