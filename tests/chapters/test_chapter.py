@@ -159,6 +159,7 @@ def project(spots, tmp_path, monkeypatch):
     (tmp_path / "data" / "recorded" / "study").mkdir(parents=True)
     write_chapter(tmp_path, "01_one", "from falloff.points import Points", "1 + 1", "if 0: study.recorded('pair')",
                   "if 0: study.recorded_lists('other', 'ap')", "if 0: recording.evidence(\n'third')",
+                  "if 0: study.recorded_curves('fourth')",
                   parameters="steps: int = 5  # many")
     write_chapter(tmp_path, "02_two", "from falloff import heatmaps", "def f():\n    return 2",
                   parameters='dataset: str = "spots"  # which')
@@ -228,7 +229,7 @@ CHANGES = {
              {"02_two": "changed: data"}),
     **{f"what is recorded as {name}": (
         lambda project, name=name: (project / "data" / "recorded" / "study" / f"{name}.json").write_text("{}"),
-        {"01_one": "changed: record"}) for name in ("pair", "other", "third")},
+        {"01_one": "changed: record"}) for name in ("pair", "other", "third", "fourth")},
     "an executed copy that is gone": (lambda project: Chapter("02_two").executed.unlink(),
                                       {"02_two": "it has not run"}),
     "an executed copy that is half": (lambda project: rewrite(Chapter("01_one").executed, "}", ""),

@@ -28,7 +28,7 @@ from recordings import (
 )
 from scenes import write_set
 
-from falloff import cli, sets
+from falloff import cli, sets, study
 from falloff.study import Store, engine, experiments, recording, replay
 from falloff.study.experiments import Experiment, Planned
 from falloff.study.store import Measuring
@@ -138,6 +138,15 @@ def test_what_is_chosen_by_is_measured_on_no_test_picture(recorded):
     tuned = found["role"] == "block 1"
     assert found.loc[tuned, "ap"].isna().all() and found.loc[~tuned, "ap"].notna().all()
     assert found["val_ap"].notna().all()
+
+
+def test_the_way_of_each_reported_run_is_told(recorded):
+    found, runs = study.recorded_curves("pair", "tiny"), recording.recorded("pair", "tiny")
+    reported = runs[runs["role"] == "reported"].set_index("key")
+    assert set(found["key"]) == set(reported.index) and set(found["role"]) == {"reported"}
+    for key, along in found.groupby("key"):
+        assert list(along["step"]) == sorted(set(along["step"])) and along["step"].max() == reported.loc[key, "steps"]
+        assert set(along["loss"]) == {reported.loc[key, "loss"]} and set(along["seed"]) == {reported.loc[key, "seed"]}
 
 
 def test_a_later_stage_rests_on_what_an_earlier_one_gave(recorded):

@@ -22,7 +22,7 @@ from falloff.chapters import parameters
 from falloff.checks import nearest
 from falloff.project import carried, project_root
 
-_RECORDED = re.compile(r"""\b(?:recorded|recorded_lists|evidence)\(\s*["']([\w-]+)""")
+_RECORDED = re.compile(r"""\b(?:recorded|recorded_curves|recorded_lists|evidence)\(\s*["']([\w-]+)""")
 
 
 @dataclass(frozen=True)

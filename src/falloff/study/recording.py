@@ -204,6 +204,20 @@ def recorded(name: str, profile: str = "study", kind: str = "data") -> pd.DataFr
     return _whole(name, profile, kind).frame()
 
 
+def recorded_curves(name: str, profile: str = "study") -> pd.DataFrame:
+    """The measurements along the way of a recorded experiment's reported runs, one row per run and evaluation.
+
+    They were made on the validation split, as those of :func:`falloff.study.curves`.
+
+    Raises:
+        ValueError: as for :func:`recorded`.
+    """
+    tables = _whole(name, profile, "data")
+    return pd.DataFrame([
+        {"loss": tables.run(arm["key"]).loss, **arm, **row}
+        for arm in tables.reported for row in tables.curves.get(arm["key"], [])])
+
+
 def recorded_lists(name: str, metric: str, profile: str = "study") -> dict[str, np.ndarray]:
     """A metric with a number for each picture or point, of a recorded experiment: by arm, ``(runs, numbers)``.
 
