@@ -49,9 +49,9 @@
     const sliders = Object.entries(GIVEN).map(([key, [words, value, low, high, step]]) =>
       `<label>${words} <span>${value}</span><input type="range" name="${key}" value="${value}" min="${low}" ` +
       `max="${high}" step="${step}"></label>`).join("");
-    home.innerHTML = `<div class="controls">${sliders}<label>draw <select name="what"><option value="cost">the loss` +
+    home.insertAdjacentHTML("beforeend", `<div class="controls">${sliders}<label>draw <select name="what"><option value="cost">the loss` +
       `</option><option value="gradient">its gradient by the logit</option></select></label></div>` +
-      `<div class="charts"></div><p class="read" aria-live="polite"></p>`;
+      `<div class="charts"></div><p class="read" aria-live="polite"></p>`);
     const field = (name) => home.querySelector(`[name=${name}]`);
 
     function draw() {
