@@ -214,7 +214,7 @@ def recorded_curves(name: str, profile: str = "study") -> pd.DataFrame:
     """
     tables = _whole(name, profile, "data")
     return pd.DataFrame([
-        {"loss": tables.run(arm["key"]).loss, **arm, **row}
+        {"loss": tables.run(arm["key"]).describe().get("loss"), **arm, **row}
         for arm in tables.reported for row in tables.curves.get(arm["key"], [])])
 
 
