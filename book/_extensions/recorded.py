@@ -13,8 +13,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from falloff import measures, plots
+from falloff.measures import Metric
 from falloff.run import Run
-from falloff.study import recording, tuning
+from falloff.study import evidence, recording, simultaneous, tuning
 from falloff.study.experiments import EXPERIMENTS, SIZES
 from falloff.study.statistics import interval
 from falloff.study.tables import FILES, Tables
@@ -62,8 +63,10 @@ def _table(name: str, profile: str, manifest: dict[str, Any], tables: Tables) ->
         rows = list(_choices(manifest, table))
     elif len(reported):
         words = "fresh pictures, mean and 95 % interval over seeds"
-        rows = [[plots.arm(arm), len(group), *(interval(group[metric.name]) for metric in metrics)]
-                for arm, group in reported.groupby("arm", sort=False)]
+        best = [_best(tables, metric) for metric in metrics]
+        if any(best):
+            words += "; sorted by the first number, and in bold every loss that may be the best, all compared at once"
+        rows = list(_reported(reported, metrics, best))
     else:
         words = "pictures for choosing, mean and SD over runs"
         rows = [[plots.arm(arm), len(group), *(_spread(group[f"val_{metric.name}"]) for metric in metrics)]
@@ -73,6 +76,30 @@ def _table(name: str, profile: str, manifest: dict[str, Any], tables: Tables) ->
     for cells in (head, *rows):
         yield from (f"{'  ' if place else '* '}- {cell}" for place, cell in enumerate(cells))
     yield "```"
+
+
+def _reported(table: pd.DataFrame, metrics: Sequence[Metric], best: Sequence[set[str]]) -> Iterator[Sequence[object]]:
+    """Each arm with its runs and its interval in each metric; where some may be the best, sorted, and these in bold."""
+    arms = table.groupby("arm", sort=False)
+    order = arms[metrics[0].name].mean()
+    if any(best):
+        order = order.sort_values(ascending=metrics[0].better == "low", kind="stable")
+    for arm in order.index:
+        of = arms.get_group(arm)
+        cells = [str(interval(of[metric.name])) for metric in metrics]
+        yield plots.arm(arm), len(of), *(f"**{cell}**" if arm in bold else cell
+                                         for cell, bold in zip(cells, best, strict=True))
+
+
+def _best(tables: Tables, metric: Metric) -> set[str]:
+    """Of arms that are a loss and nothing else, those that may be the best in a metric; of a single one nothing."""
+    found = tables.evidence()
+    values = found.table.groupby("arm", sort=False)[metric.name]
+    arms = [arm for arm, of in values if arm in plots.TITLE and len(of) > 1]
+    if len(arms) < 2 or metric.better == "neither" or values.apply(lambda of: of.isna().any())[arms].any():
+        return set()
+    means = evidence.means(found, metric.name, arms, pictures=metric.name in found.pictures)
+    return {arm for arm, one in simultaneous.best_set(means, better=metric.better).items() if one.high > 0}
 
 
 def _choices(manifest: dict[str, Any], table: pd.DataFrame) -> Iterator[Sequence[object]]:

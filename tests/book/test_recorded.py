@@ -28,15 +28,32 @@ def rows(text):
 
 def test_an_experiment_is_its_question_a_table_of_arms_and_where_it_came_from(page, copied):
     text = "\n".join(page().shown("tiny"))
-    assert text.startswith("```{list-table} Which? Profile tiny: fresh pictures, mean and 95 % interval over seeds.")
+    assert text.startswith("```{list-table} Which? Profile tiny: fresh pictures, mean and 95 % interval over seeds;")
     head, *arms = rows(text)
     assert head == ["arm", "runs", "AP at 2 px", "localisation error, px"]
-    assert [(arm[0], arm[1]) for arm in arms] == [("focal", "3"), ("BCE", "3"), ("focal, gamma 0", "3")]
+    assert {(arm[0], arm[1]) for arm in arms} == {("focal", "3"), ("BCE", "3"), ("focal, gamma 0", "3")}
     assert all("±" in arm[2] or "[" in arm[2] for arm in arms)
     assert f"{COUNT} runs, 0 minutes of training" in text and "PyTorch 2" in text and "commit `" in text
     files = [copied.parent / Path(name).name for name in re.findall(r"<\.\./data/recorded/tiny/(\S+)>", text)]
     assert len(files) == 5 and all(file.exists() for file in files)
     assert "changed since" not in text and "in part" not in text and "Not recorded" not in text
+
+
+def test_losses_are_sorted_by_the_first_number_and_those_that_may_be_the_best_are_bold(page, copied):
+    values = {"bce": [0.5, 0.51, 0.52], "focal": [0.8, 0.81, 0.82], "focal, gamma 0": [0.9, 0.91, 0.92]}
+
+    def better(numbers):
+        arms = pd.read_csv(copied.with_suffix(".arms.csv"))
+        arms = arms[arms["role"] == "reported"]
+        at = {key: values[arm][place] for arm, of in arms.groupby("arm") for place, key in enumerate(of["key"])}
+        return numbers.assign(ap=[at.get(key, ap) for key, ap in zip(numbers["key"], numbers["ap"], strict=True)])
+
+    edit(copied, "numbers.csv", better)
+    text = "\n".join(page().shown("tiny"))
+    _, *arms = rows(text)
+    assert [arm[0] for arm in arms] == ["focal, gamma 0", "focal", "BCE"] and "in bold every loss" in text
+    # An arm that is more than a loss is not compared with them.
+    assert [arm[2].startswith("**") for arm in arms] == [False, True, False]
 
 
 def test_what_is_not_recorded_is_said(page, copied, monkeypatch):
