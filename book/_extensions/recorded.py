@@ -16,6 +16,7 @@ from falloff import measures, plots
 from falloff.measures import Metric
 from falloff.run import Run
 from falloff.study import evidence, recording, simultaneous, tuning
+from falloff.study.evidence import Evidence
 from falloff.study.experiments import EXPERIMENTS, SIZES
 from falloff.study.statistics import interval
 from falloff.study.tables import FILES, Tables
@@ -63,7 +64,8 @@ def _table(name: str, profile: str, manifest: dict[str, Any], tables: Tables) ->
         rows = list(_choices(manifest, table))
     elif len(reported):
         words = "fresh pictures, mean and 95 % interval over seeds"
-        best = [_best(tables, metric) for metric in metrics]
+        known = tables.evidence()
+        best = [_best(known, metric) for metric in metrics]
         if any(best):
             words += "; sorted by the first number, and in bold every loss that may be the best, all compared at once"
         rows = list(_reported(reported, metrics, best))
@@ -91,9 +93,8 @@ def _reported(table: pd.DataFrame, metrics: Sequence[Metric], best: Sequence[set
                                          for cell, bold in zip(cells, best, strict=True))
 
 
-def _best(tables: Tables, metric: Metric) -> set[str]:
+def _best(found: Evidence, metric: Metric) -> set[str]:
     """Of arms that are a loss and nothing else, those that may be the best in a metric; of a single one nothing."""
-    found = tables.evidence()
     values = found.table.groupby("arm", sort=False)[metric.name]
     arms = [arm for arm, of in values if arm in plots.TITLE and len(of) > 1]
     if len(arms) < 2 or metric.better == "neither" or values.apply(lambda of: of.isna().any())[arms].any():
